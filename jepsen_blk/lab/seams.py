@@ -1,0 +1,203 @@
+"""The seams of a lab: what a nemesis, a handoff policy and the controller may know of it.
+
+Nothing above this module names a hypervisor, a command or a namespace; a fault written against
+these protocols is one piece of code on every lab. Every call is bounded in time and raises
+`LabError` when the bound is passed or the lab refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a command on a node ended with."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Process(Protocol):
+    """A process that runs on a node until it ends or is killed."""
+
+    async def wait(self, timeout_s: float) -> int:
+        """Return the exit code; raise LabError if it still runs after `timeout_s`."""
+
+    async def kill(self) -> None:
+        """Kill it and wait until it is gone; no error if it has ended."""
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it still runs."""
+
+
+class Node(Protocol):
+    """A machine of the lab: X, Y or the storage node."""
+
+    @property
+    def name(self) -> str:
+        """The node's name, as histories, logs and specifications call it."""
+
+    async def run(self, argv: Sequence[str], *, stdin: str = "", timeout_s: float = 10.0) -> Completed:
+        """Run a command to its end; raise LabError when it exits non-zero or takes too long."""
+
+    async def start(self, argv: Sequence[str], *, log: Path) -> Process:
+        """Start a long-running process with its output in `log`."""
+
+
+class Path_(StrEnum):
+    """A network path that a fault can act on; the node it belongs to is named beside it."""
+
+    STORAGE = "storage"
+    MIGRATION = "migration"
+
+
+class Network(Protocol):
+    """Cuts, resets and probes paths. `node` is the end whose path it is."""
+
+    async def cut(self, node: str, path: Path_) -> None:
+        """Drop every packet of the path in both directions."""
+
+    async def reset(self, node: str, path: Path_) -> int:
+        """Kill the node's established connections on the path; return how many there were."""
+
+    async def heal(self, node: str, path: Path_) -> None:
+        """Undo `cut`; no error if it was not cut."""
+
+    async def reachable(self, node: str, path: Path_) -> bool:
+        """Probe the path with a new connection of the node."""
+
+
+class GuestState(StrEnum):
+    """What a node's hypervisor says of the guest."""
+
+    ABSENT = "absent"
+    INCOMING = "incoming"
+    RUNNING = "running"
+    PAUSED = "paused"
+    IO_ERROR = "io-error"
+    MIGRATED = "migrated"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """How a migration went; times are ns of the controller's monotonic clock."""
+
+    source: str
+    destination: str
+    mode: str
+    begin_ns: int
+    stopped_ns: int
+    end_ns: int
+    total_ms: float
+    downtime_ms: float
+    transferred_bytes: int
+
+
+class Hypervisor(Protocol):
+    """Starts, moves, pauses and kills the guest."""
+
+    async def state(self, node: str) -> GuestState:
+        """Ask the node for the guest's state."""
+
+    async def migrate(self, source: str, destination: str, mode: str = "precopy") -> Migration:
+        """Move the guest and return once the destination holds it (running, or stopped as it was)."""
+
+    async def pause(self, node: str) -> None:
+        """Stop the guest's processors."""
+
+    async def resume(self, node: str) -> None:
+        """Let the guest run, and return once it does; failed requests are re-issued by the frontend."""
+
+    async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
+        """Return once the guest on `node` is in `state`."""
+
+    async def kill(self, node: str) -> None:
+        """Kill the hypervisor process of the node at once."""
+
+    async def disconnect(self, node: str) -> None:
+        """Cancel at the initiator: drop the node's storage connections from its own side."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A write that the target has accepted and not completed; `received_ns` is monotonic host time."""
+
+    id: int
+    node: str
+    block: int
+    value: int
+    received_ns: int
+    held: bool
+
+
+class Storage(Protocol):
+    """The shared storage: what is in flight, which write is held, who is fenced out."""
+
+    async def in_flight(self, node: str) -> Sequence[InFlight]:
+        """Return the node's writes in flight."""
+
+    async def hold(self, node: str, blocks: Sequence[int] = ()) -> int:
+        """Arm a hold on the next write of `node` (to one of `blocks`, if given); return its id."""
+
+    async def wait_held(self, hold: int, timeout_s: float) -> InFlight:
+        """Return the write that the hold caught."""
+
+    async def wait_writes(self, node: str, block: int, count: int, timeout_s: float) -> None:
+        """Return once `node` has had `count` writes to `block` completed since the hold caught its write."""
+
+    async def release(self, hold: int) -> None:
+        """Let the held write go on; an armed hold that caught nothing is disarmed."""
+
+    async def wait_landed(self, hold: int, timeout_s: float) -> None:
+        """Return once the released write has been applied, ignored or refused."""
+
+    async def fence(self, node: str, *, abort: bool) -> None:
+        """Refuse new commands of `node`; with `abort` also end the accepted ones, and confirm both."""
+
+    async def raise_epoch(self, node: str) -> None:
+        """Make `node` the holder of a new epoch: writes of older ones are refused when applied."""
+
+    async def admit_single_writer(self, node: str) -> None:
+        """Make `node` the one active writer once every other node's writes are flushed."""
+
+    async def unfence(self, node: str) -> None:
+        """Admit the node again."""
+
+    async def stats(self) -> dict[str, Any]:
+        """Return counters: writes received, applied, ignored, refused, held."""
+
+
+class Guest(Protocol):
+    """The agent inside the guest, reached without crossing a network that a fault can cut."""
+
+    async def run(self, workload: dict[str, Any]) -> None:
+        """Start issuing operations."""
+
+    async def quiesce(self, timeout_s: float) -> bool:
+        """Stop issuing and wait until nothing is in flight; False if something still is."""
+
+    async def read_all(self, timeout_s: float) -> None:
+        """Read every block once; returns when all reads have completed and been recorded."""
+
+    async def abandon(self) -> int:
+        """Report everything still in flight as indeterminate; return how many there were."""
+
+
+class Lab(Protocol):
+    """A lab that is up: its nodes and seams."""
+
+    network: Network
+    hypervisor: Hypervisor
+    storage: Storage
+    guest: Guest
+
+    def node(self, name: str) -> Node:
+        """Return a node by name."""

@@ -1,0 +1,177 @@
+"""The test specification: TOML in, a validated model out.
+
+Every error is found at once and named with its place; an unknown key or policy is refused with
+the choices, since a mistyped policy that silently fell back would test the wrong thing.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from jepsen_blk.errors import SpecError
+from jepsen_blk.stamp import BLOCK_BYTES
+from jepsen_blk.storage.conflict import ConflictModel
+
+
+class HandoffPolicy(StrEnum):
+    """What happens between "X is gone" and "Y may write"."""
+
+    REQUEUE = "requeue"
+    DRAIN = "drain"
+    CANCEL_INITIATOR = "cancel-initiator"
+    PREEMPT = "preempt"
+    PREEMPT_ABORT = "preempt-abort"
+    EPOCH = "epoch"
+    SINGLE_WRITER = "single-writer"
+    QUIESCE = "quiesce"
+    STONITH = "stonith"
+
+
+class Deadline(StrEnum):
+    """Until when an indeterminate write may still take effect."""
+
+    NEVER = "never"
+    FENCE = "fence"
+    ERROR = "error"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GuestSpec(_Table):
+    """The virtual machine."""
+
+    memory_mb: Annotated[int, Field(ge=96, le=8192)] = 160
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    kernel: Path | None = None
+
+
+class WorkloadSpec(_Table):
+    """The register workload: a seeded mix of reads, writes and overwrite bursts over stamped blocks."""
+
+    name: Literal["register"] = "register"
+    blocks: Annotated[int, Field(ge=1, le=1 << 20)] = 256
+    hot_blocks: Annotated[int, Field(ge=0)] = 8
+    hot_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
+    read_fraction: Annotated[float, Field(ge=0, le=1)] = 0.3
+    burst_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    queue_depth: Annotated[int, Field(ge=1, le=256)] = 16
+    overlapping_writes: bool = False
+
+    @model_validator(mode="after")
+    def _hot_set_fits(self) -> WorkloadSpec:
+        if self.hot_blocks > self.blocks:
+            raise ValueError(f"hot_blocks ({self.hot_blocks}) is more than blocks ({self.blocks})")
+        return self
+
+
+class StorageSpec(_Table):
+    """The shared storage under test."""
+
+    kind: Literal["policy", "nbdkit-memory", "qemu-storage-daemon"] = "policy"
+    conflict: ConflictModel = ConflictModel.ARRIVAL_ORDER
+    write_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 2.0
+    flush: bool = False
+    backing: Path | None = None
+
+    @model_validator(mode="after")
+    def _stock_has_no_policy(self) -> StorageSpec:
+        if self.kind != "policy":
+            for name in ("conflict", "backing", "flush"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name} can be set for kind 'policy' only, not for {self.kind!r}")
+        return self
+
+
+class HandoffSpec(_Table):
+    """The recovery policy."""
+
+    policy: HandoffPolicy = HandoffPolicy.REQUEUE
+    quiesce_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+
+
+class NemesisSpec(_Table):
+    """One step of the schedule: a fault of the catalogue, its own options, and when it starts."""
+
+    fault: str
+    after_s: Annotated[float, Field(ge=0)] = 0.3
+    repeat: Annotated[int, Field(ge=1, le=10_000)] = 1
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Spec(_Table):
+    """A whole test."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "register"
+    lab: Literal["local"] = "local"
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    time_limit_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    deadline: Deadline = Deadline.FENCE
+    allow_idle_migration: bool = False
+    guest: GuestSpec = GuestSpec()
+    workload: WorkloadSpec = WorkloadSpec()
+    storage: StorageSpec = StorageSpec()
+    handoff: HandoffSpec = HandoffSpec()
+    nemesis: tuple[NemesisSpec, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the disk under test."""
+        return self.workload.blocks * BLOCK_BYTES
+
+
+def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> Spec:
+    """Read a specification from a TOML file, with `overrides` (nested dicts) laid over it.
+
+    Raises SpecError with every mistake and its place.
+    """
+    try:
+        with path.open("rb") as file:
+            data = tomllib.load(file)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot read the specification: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not valid TOML: {error}") from error
+    return make_spec(_merge(data, overrides or {}), origin=str(path))
+
+
+def make_spec(data: dict[str, Any], origin: str = "options") -> Spec:
+    """Validate `data`; raises SpecError naming `origin` and every mistake in one line."""
+    try:
+        return Spec.model_validate(data)
+    except ValidationError as error:
+        mistakes = "; ".join(_describe(item) for item in error.errors(include_url=False))
+        raise SpecError(f"{origin}: {mistakes}") from error
+
+
+def dump_spec(spec: Spec) -> str:
+    """Write the complete specification as TOML, defaults and seed included."""
+    data = spec.model_dump(mode="json", exclude_none=True)
+    if spec.storage.kind != "policy":
+        for name in ("conflict", "flush"):
+            data["storage"].pop(name, None)
+    return tomli_w.dumps(data)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _describe(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"]) or "specification"
+    message = item["msg"].removeprefix("Value error, ")
+    given = item.get("input")
+    shown = f", not {given!r}" if isinstance(given, str | int | float) else ""
+    return f"{place}: {message}{'' if item['type'] == 'value_error' else shown}"

@@ -1,0 +1,1 @@
+"""What goes wrong, when, and the proof that it did."""

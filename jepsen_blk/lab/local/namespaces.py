@@ -1,0 +1,188 @@
+"""Nodes of the local lab: network namespaces inside one user, network, mount and process namespace.
+
+No root is needed, nothing touches the host's network, and nothing outlives the controller (see
+init.py). Pathname unix sockets ignore network namespaces, so the controller reaches QMP, agent and
+storage control through the lab's private /run without standing on a network that a fault can cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jepsen_blk.errors import LabError
+from jepsen_blk.lab.seams import Completed
+
+_INIT = Path(__file__).with_name("init.py")
+_START_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 10.0
+
+
+class LocalProcess:
+    """A process inside the lab; `nsenter` is its parent on the host's side and ends with it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str, log: Path) -> None:
+        self._process = process
+        self.name = name
+        self.log = log
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it still runs."""
+        return self._process.returncode is None
+
+    async def wait(self, timeout_s: float) -> int:
+        """Return the exit code; raise LabError if it still runs after `timeout_s`."""
+        try:
+            return await asyncio.wait_for(self._process.wait(), timeout_s)
+        except TimeoutError as error:
+            raise LabError(f"{self.name} still runs after {timeout_s:g} s") from error
+
+    async def kill(self) -> None:
+        """Kill it and wait until it is gone."""
+        _kill_children(self._process.pid)
+        if self.running:
+            try:
+                await asyncio.wait_for(self._process.wait(), 5)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+    def tail(self, lines: int = 5) -> str:
+        """Return the last lines of its log, on one line, for an error message."""
+        try:
+            text = self.log.read_text(errors="replace")
+        except OSError:
+            return ""
+        return " | ".join(text.strip().splitlines()[-lines:])
+
+
+class LocalNode:
+    """A node of the local lab; commands run in its network namespace through nsenter."""
+
+    def __init__(self, name: str, prefix: Sequence[str]) -> None:
+        self._name = name
+        self._prefix = tuple(prefix)
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._name
+
+    async def run(self, argv: Sequence[str], *, stdin: str = "", timeout_s: float = 10.0) -> Completed:
+        """Run a command to its end; raise LabError when it exits non-zero or takes too long."""
+        process = await asyncio.create_subprocess_exec(
+            *self._prefix,
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(stdin.encode()), timeout_s)
+        except BaseException as error:
+            _kill_children(process.pid)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            if isinstance(error, TimeoutError):
+                raise LabError(f"node {self._name}: {argv[0]} took more than {timeout_s:g} s") from error
+            raise
+        done = Completed(
+            tuple(argv), process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
+        )
+        if done.code != 0:
+            raise LabError(
+                f"node {self._name}: {' '.join(argv)} ended with {done.code}: {done.stderr.strip() or '-'}"
+            )
+        return done
+
+    async def start(
+        self, argv: Sequence[str], *, log: Path, env: dict[str, str] | None = None, fds: Sequence[int] = ()
+    ) -> LocalProcess:
+        """Start a long-running process with its output in `log`; `fds` are inherited by number."""
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *self._prefix,
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=env,
+                pass_fds=tuple(fds),
+                start_new_session=True,  # the terminal's Ctrl-C is the controller's to handle
+            )
+        return LocalProcess(process, f"{self._name}:{Path(argv[0]).name}", log)
+
+
+class Namespaces:
+    """The lab's namespaces while they exist: make nodes, give their paths, take all down."""
+
+    def __init__(self, init: asyncio.subprocess.Process) -> None:
+        self._init = init
+        self.pid = init.pid
+        proc = Path(f"/proc/{self.pid}")
+        self.run_dir = proc / "root/run/lab"
+        self.inner_run_dir = Path("/run/lab")
+        self._netns = proc / "root/run/netns"
+        self._prefix = (
+            "nsenter",
+            "--preserve-credentials",
+            f"--user={proc}/ns/user",
+            f"--mount={proc}/ns/mnt",
+            f"--pid={proc}/ns/pid_for_children",
+        )
+        self.root = LocalNode("lab", (*self._prefix, f"--net={proc}/ns/net", "--"))
+
+    @classmethod
+    async def create(cls) -> Namespaces:
+        """Make the namespaces; raises LabError with the remedy where the kernel forbids them."""
+        init = await asyncio.create_subprocess_exec(
+            *("unshare", "--user", "--map-root-user", "--net", "--pid", "--mount-proc", "--fork"),
+            *("--kill-child", sys.executable, "-I", "-S", str(_INIT)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        if init.stdout is None or init.stderr is None:
+            raise LabError("the lab's first process has no pipes")
+        try:
+            ready = await asyncio.wait_for(init.stdout.readline(), _START_TIMEOUT_S)
+        except TimeoutError:
+            ready = b""
+        if ready != b"ready\n":
+            with contextlib.suppress(ProcessLookupError):
+                init.kill()
+            why = (await init.stderr.read()).decode(errors="replace").strip() or "no answer"
+            raise LabError(f"cannot make the lab's namespaces: {why}; run `jepsen-blk doctor` for the remedy")
+        return cls(init)
+
+    async def node(self, name: str) -> LocalNode:
+        """Make a network namespace with loopback up and return it as a node."""
+        await self.root.run(["ip", "netns", "add", name])
+        node = LocalNode(name, (*self._prefix, f"--net={self._netns / name}", "--"))
+        await node.run(["ip", "link", "set", "lo", "up"])
+        return node
+
+    async def destroy(self) -> None:
+        """End the first process: the kernel kills everything inside. Safe to call twice."""
+        if self._init.stdin is not None:
+            self._init.stdin.close()
+        try:
+            await asyncio.wait_for(self._init.wait(), _STOP_TIMEOUT_S)
+        except TimeoutError:
+            self._init.kill()  # --kill-child takes process 1 along
+            await self._init.wait()
+
+
+def _kill_children(pid: int) -> None:
+    """Kill what nsenter runs: the signal cannot go through nsenter, which only waits."""
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)

@@ -1,0 +1,183 @@
+"""One QEMU process and its QMP monitor.
+
+Every monitor call is bounded in time, since QMP hangs while QEMU drains a disk that does not
+answer. Events are kept with their times and waited for by position, so that a wait never matches an
+event of an earlier migration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
+
+from jepsen_blk.errors import LabError
+from jepsen_blk.lab.local.image import GuestImage
+from jepsen_blk.lab.local.namespaces import LocalNode, LocalProcess
+
+BINARY = "qemu-system-x86_64"
+_CONNECT_TIMEOUT_S = 15.0
+_CALL_TIMEOUT_S = 10.0
+_TCG = "tcg,thread=multi,tb-size=64"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The virtual hardware: the same on both nodes and in the snapshot, or a migration is refused."""
+
+    image: GuestImage
+    accelerator: str
+    memory_mb: int
+
+    def argv(self, name: str, agent_socket: Path, console: Path, disk: Sequence[str]) -> list[str]:
+        """Build QEMU's command line; `disk` is the -blockdev of node name "disk"."""
+        accelerator = "kvm" if self.accelerator == "kvm" else _TCG
+        return [
+            *(BINARY, "-name", f"jepsen-blk-{name}", "-nodefaults", "-no-user-config", "-no-reboot"),
+            *("-display", "none", "-machine", "q35,usb=off,hpet=off", "-accel", accelerator),
+            *("-cpu", "host" if self.accelerator == "kvm" else "max"),
+            *("-smp", "1", "-m", str(self.memory_mb)),
+            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs)),
+            *("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off nowatchdog"),
+            *("-chardev", f"file,id=console,path={_escaped(console)},append=on", "-serial", "chardev:console"),
+            *disk,
+            *("-device", "virtio-blk-pci,drive=disk,werror=stop,rerror=stop,write-cache=off"),
+            *("-chardev", f"socket,id=agent,path={_escaped(agent_socket)},server=off,reconnect=1"),
+            *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=jepsen-blk"),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class QmpEvent:
+    """An event of the monitor; `time_ns` is on the controller's monotonic clock."""
+
+    name: str
+    data: dict[str, Any]
+    time_ns: int
+
+
+@dataclass(slots=True)
+class Qemu:
+    """A running QEMU with its monitor connected."""
+
+    name: str
+    process: LocalProcess
+    client: QMPClient
+    events: list[QmpEvent] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _reader: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        node: LocalNode,
+        argv: Sequence[str],
+        *,
+        inner_run_dir: Path,
+        run_dir: Path,
+        log: Path,
+        fds: Sequence[int] = (),
+    ) -> Qemu:
+        """Start QEMU on the node and connect to its monitor (a socket in the lab's private /run)."""
+        socket = f"qmp-{node.name}-{time.monotonic_ns()}.sock"
+        monitor = ["-qmp", f"unix:{inner_run_dir / socket},server=on,wait=off"]
+        process = await node.start([*argv, *monitor], log=log, fds=fds)
+        client = QMPClient(node.name)
+        qemu = cls(node.name, process, client)
+        listener = EventListener()
+        client.register_listener(listener)
+        try:
+            await qemu._connect(run_dir / socket)
+        except BaseException:
+            await process.kill()
+            raise
+        qemu._reader = asyncio.create_task(qemu._read(listener))
+        return qemu
+
+    async def execute(self, command: str, arguments: dict[str, Any] | None = None, *, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
+        """Execute a QMP command; raises LabError on refusal, time-out or a dead QEMU."""
+        try:
+            return await asyncio.wait_for(self.client.execute(command, arguments), timeout_s)
+        except TimeoutError as error:
+            raise LabError(f"QEMU on {self.name} did not answer {command} within {timeout_s:g} s") from error
+        except ExecuteError as error:
+            raise LabError(f"QEMU on {self.name} refused {command}: {error}") from error
+        except (QMPError, OSError) as error:
+            raise LabError(f"QEMU on {self.name} is gone ({command}): {self.process.tail() or error}") from error
+
+    async def status(self) -> str:
+        """Return the run state, e.g. "running", "io-error", "postmigrate"."""
+        return str((await self.execute("query-status"))["status"])
+
+    async def wait_event(
+        self, match: Callable[[QmpEvent], bool], *, after: int, timeout_s: float, what: str
+    ) -> QmpEvent:
+        """Return the first matching event at position `after` or later."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    for event in self.events[after:]:
+                        if match(event):
+                            return event
+                    if not self.process.running:
+                        raise LabError(f"QEMU on {self.name} ended: {self.process.tail()}")
+                    self._changed.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), 0.5)
+        except TimeoutError as error:
+            raise LabError(f"QEMU on {self.name}: {what} did not come within {timeout_s:g} s") from error
+
+    def last_event(self, name: str) -> QmpEvent | None:
+        """Return the newest event of that name."""
+        return next((event for event in reversed(self.events) if event.name == name), None)
+
+    async def kill(self) -> None:
+        """Kill QEMU at once and drop the monitor."""
+        await self.process.kill()
+        if self._reader is not None:
+            self._reader.cancel()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self.client.disconnect(), 1)
+
+    async def _connect(self, socket: Path) -> None:
+        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+        while True:
+            try:
+                await asyncio.wait_for(self.client.connect(str(socket)), _CONNECT_TIMEOUT_S)
+                return
+            except (QMPError, OSError, TimeoutError) as error:
+                if not self.process.running:
+                    raise LabError(f"QEMU on {self.name} did not start: {self.process.tail()}") from error
+                if time.monotonic() > deadline:
+                    raise LabError(f"QEMU on {self.name}: no monitor after {_CONNECT_TIMEOUT_S:g} s") from error
+                await asyncio.sleep(0.01)
+
+    async def _read(self, listener: EventListener) -> None:
+        async for message in listener:
+            now_ns = time.monotonic_ns()
+            stamp = message.get("timestamp", {})
+            real_ns = stamp.get("seconds", 0) * 10**9 + stamp.get("microseconds", 0) * 1000
+            ago_ns = min(max(time.time_ns() - real_ns, 0), 5 * 10**9)
+            self.events.append(QmpEvent(message["event"], message.get("data", {}), now_ns - ago_ns))
+            self._changed.set()
+
+
+def nbd_disk(host: str, port: int, export: str) -> list[str]:
+    """The disk as an NBD export; dead peers are noticed by TCP keep-alive, set on the node."""
+    server = f"server.type=inet,server.host={host},server.port={port},server.keep-alive=on"
+    return ["-blockdev", f"driver=nbd,node-name=disk,export={export},cache.direct=on,{server}"]
+
+
+def null_disk(size_bytes: int) -> list[str]:
+    """A disk of zeros for the pre-boot; its size must be that of the real one."""
+    return ["-blockdev", f"driver=null-co,node-name=disk,size={size_bytes},read-zeroes=on,cache.direct=on"]
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")

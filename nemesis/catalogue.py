@@ -1,0 +1,37 @@
+"""The catalogue: every fault by the name that a specification calls it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from jepsen_blk.errors import SpecError
+from nemesis.fault import Fault
+from nemesis.hold import Hold
+from nemesis.lost_path_migration import LostPathMigration
+from nemesis.migrate import Migrate
+from nemesis.path_loss import PathLoss
+from nemesis.pause import Pause
+
+FAULTS: dict[str, type[Any]] = {
+    fault.name: fault for fault in (Hold, LostPathMigration, Migrate, PathLoss, Pause)
+}
+
+
+def make_fault(name: str, options: dict[str, Any]) -> Fault:
+    """Make a fault with its options; raises SpecError naming the choices or every mistaken option."""
+    if name not in FAULTS:
+        close = difflib.get_close_matches(name, FAULTS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise SpecError(f"nemesis: no fault {name!r}; there are {', '.join(sorted(FAULTS))}{hint}")
+    try:
+        fault: Fault = TypeAdapter(FAULTS[name]).validate_python(options)
+    except ValidationError as error:
+        mistakes = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        )
+        raise SpecError(f"nemesis {name}: {mistakes}") from error
+    return fault

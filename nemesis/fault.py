@@ -1,0 +1,148 @@
+"""The life of a fault: setup, inject, prove, dwell, heal, prove healed.
+
+No fault counts until it has been seen to work, and every fault is healed whatever happens: an error
+in any step, or a cancelled test, still runs `heal`, under a bound of its own. A fault speaks to the
+lab's seams alone, so it is one piece of code on every lab.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, ClassVar, Protocol
+
+from jepsen_blk.errors import LabError
+from jepsen_blk.handoff import Handoff, run_handoff
+from jepsen_blk.history.events import EventLog
+from jepsen_blk.lab.seams import GuestState, Lab, Migration
+from jepsen_blk.spec import HandoffSpec
+
+_HEAL_TIMEOUT_S = 30.0
+
+
+class NotProven(LabError):
+    """The fault was injected and its effect was not seen."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """What a fault acts on, and where the guest is now."""
+
+    lab: Lab
+    events: EventLog
+    random: Random
+    handoff: HandoffSpec
+    workload: dict[str, Any]
+    operations: Callable[[], int]
+    guest_node: str
+    other_node: str
+    migrations: list[Migration] = field(default_factory=list)
+
+    async def hand_over(self, mode: str = "precopy") -> Migration:
+        """Migrate the guest to the other node under the test's handoff policy and let it run there."""
+        source, destination = self.guest_node, self.other_node
+        self.events.emit("migration", mode, "begin", node=source, destination=destination)
+        migration = await self.lab.hypervisor.migrate(source, destination, mode)
+        self.events.emit("migration", mode, "stop", node=source, time_ns=migration.stopped_ns)
+        self.events.emit("migration", mode, "end", node=destination, time_ns=migration.end_ns)
+        await run_handoff(
+            Handoff(self.handoff, self.lab.storage, self.lab.hypervisor, source, destination)
+        )
+        self.events.emit("handoff", self.handoff.policy.value, "done", node=destination)
+        await self.lab.hypervisor.resume(destination)
+        self.events.emit("migration", mode, "resume", node=destination)
+        self.guest_node, self.other_node = destination, source
+        self.migrations.append(migration)
+        return migration
+
+
+class Fault(Protocol):
+    """One fault of the catalogue; its dataclass fields are its options in the specification."""
+
+    name: ClassVar[str]
+
+    async def setup(self, stage: Stage) -> None:
+        """Get ready; nothing is wrong yet."""
+
+    async def inject(self, stage: Stage) -> None:
+        """Make it go wrong."""
+
+    async def prove(self, stage: Stage) -> str:
+        """Say what was seen that proves the effect; raise NotProven if it was not seen."""
+
+    async def dwell(self, stage: Stage) -> None:
+        """Let the fault stand, or play out what happens under it."""
+
+    async def heal(self, stage: Stage) -> None:
+        """Undo it; must be safe when `inject` did nothing or half."""
+
+    async def prove_healed(self, stage: Stage) -> str:
+        """Say what was seen that proves the healing; raise NotProven if it was not seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultReport:
+    """How a fault went; a test with a fault that is not proven and healed is `unknown`."""
+
+    name: str
+    proven: bool
+    healed: bool
+    why: str
+
+
+async def run_fault(fault: Fault, stage: Stage) -> FaultReport:
+    """Take a fault through its life; never raises for what the fault or the lab did."""
+    proven = False
+    trouble: list[str] = []
+    try:
+        stage.events.emit("fault", fault.name, "setup")
+        await fault.setup(stage)
+        stage.events.emit("fault", fault.name, "inject", node=stage.guest_node)
+        await fault.inject(stage)
+        proof = await fault.prove(stage)
+        stage.events.emit("fault", fault.name, "proven", node=stage.guest_node, proof=proof)
+        proven = True
+        await fault.dwell(stage)
+    except LabError as error:
+        proven = proven and not isinstance(error, NotProven)
+        trouble.append(str(error))
+        stage.events.emit("fault", fault.name, "failed", why=str(error))
+    finally:
+        healed, why = await _heal(fault, stage)
+    if not healed:
+        trouble.append(why)
+    return FaultReport(fault.name, proven, healed, "; ".join(trouble))
+
+
+async def _heal(fault: Fault, stage: Stage) -> tuple[bool, str]:
+    """Heal under a bound, shielded from the cancellation that may have brought us here."""
+    task = asyncio.create_task(_heal_and_prove(fault, stage))
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return task.result()
+
+
+async def _heal_and_prove(fault: Fault, stage: Stage) -> tuple[bool, str]:
+    try:
+        async with asyncio.timeout(_HEAL_TIMEOUT_S):
+            stage.events.emit("fault", fault.name, "heal")
+            await fault.heal(stage)
+            proof = await fault.prove_healed(stage)
+    except (LabError, TimeoutError) as error:
+        why = f"healing: {error or f'not done after {_HEAL_TIMEOUT_S:g} s'}"
+        stage.events.emit("fault", fault.name, "failed", why=why)
+        return False, why
+    stage.events.emit("fault", fault.name, "healed", proof=proof)
+    return True, ""
+
+
+async def require_running(stage: Stage) -> str:
+    """Raise NotProven unless the guest runs where it should; the proof shared by several healings."""
+    state = await stage.lab.hypervisor.state(stage.guest_node)
+    if state is not GuestState.RUNNING:
+        raise NotProven(f"the guest on {stage.guest_node} is {state.value}, not running")
+    return f"the guest runs on {stage.guest_node}"

@@ -1,0 +1,113 @@
+"""The founding case: a write in flight, its node's path lost, the guest moved, the write re-issued.
+
+    X: write A to a hot block, held in flight by the storage (or parked in the network)
+    X: storage path lost, connections dead; the guest stops with an I/O error
+    X -> Y: the guest migrates under the test's handoff policy; Y re-issues A
+    Y: A completes, the guest overwrites it with A', which completes
+    quiesce, read every block; the first copy of A is let go; read every block again
+
+Reading before the release and after it makes the verdict independent of luck: a block that is
+overwritten once more before anybody reads it would hide the damage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from jepsen_blk.errors import LabError
+from jepsen_blk.lab.seams import GuestState
+from nemesis.fault import NotProven, Stage, require_running
+from nemesis.hold import Hold
+from nemesis.path_loss import PathLoss
+
+_POLL_S = 0.02
+
+
+@dataclass(slots=True)
+class LostPathMigration:
+    """Hold, cut, migrate, overwrite, release."""
+
+    name: ClassVar[str] = "lost-path-migration"
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    hold_max_s: Annotated[float, Field(gt=0, le=3600)] = 3.0
+    """The held write is let go after this long at the latest: no storage holds a write for ever."""
+    heal_before_migration: bool = False
+    """Storage that must be flushed has to be reachable for X's hypervisor to let the guest go."""
+    _hold: Hold = field(default_factory=Hold, init=False, repr=False)
+    _loss: PathLoss = field(default_factory=PathLoss, init=False, repr=False)
+
+    async def setup(self, stage: Stage) -> None:
+        """Choose the hot blocks as those to hold."""
+        hot = int(stage.workload["hot_blocks"]) or int(stage.workload["blocks"])
+        self._hold = Hold(blocks=tuple(range(hot)))
+        self._loss = PathLoss(reset=True)
+        await self._loss.setup(stage)
+
+    async def inject(self, stage: Stage) -> None:
+        """Hold a write, then take its node's path away."""
+        await self._hold.inject(stage)
+        await self._loss.inject(stage)
+
+    async def prove(self, stage: Stage) -> str:
+        """The path is gone, the guest is in io-error, and the write is still in flight at the storage."""
+        loss = await self._loss.prove(stage)
+        return f"{loss}; {await self._hold.prove(stage)}"
+
+    async def dwell(self, stage: Stage) -> None:
+        """Migrate, let A be re-issued and overwritten, and read around the release."""
+        async with asyncio.TaskGroup() as tasks:
+            limit = tasks.create_task(self._release_in_time(stage))
+            try:
+                if self.heal_before_migration:
+                    await self._loss.mend(stage)
+                await stage.hand_over()
+                await self._overwrite(stage)
+                await stage.read_around()
+            finally:
+                limit.cancel()
+        await self._hold.heal(stage)
+        await self._hold.prove_healed(stage)
+        await stage.read_around()
+
+    async def heal(self, stage: Stage) -> None:
+        """Release the write, mend the path, let the guest run."""
+        await self._hold.heal(stage)
+        await self._loss.heal(stage)
+
+    async def prove_healed(self, stage: Stage) -> str:
+        """Nothing is held, the path works, the guest runs."""
+        return f"{await self._hold.prove_healed(stage)}; {await self._loss.prove_healed(stage)}"
+
+    async def _overwrite(self, stage: Stage) -> None:
+        """Return once Y has had the re-issued A and one more write to its block completed.
+
+        A target that makes Y wait, or refuses it, is the point of some policies: then the end of the
+        hold ends this too, and Y is let run again whenever a refused write has stopped it.
+        """
+        waiting = asyncio.create_task(
+            self._hold.wait_overwritten(stage, stage.guest_node, 2, self.hold_max_s)
+        )
+        try:
+            while not waiting.done():
+                await asyncio.wait({waiting}, timeout=_POLL_S)
+                if await stage.lab.hypervisor.state(stage.guest_node) is GuestState.IO_ERROR:
+                    await stage.lab.hypervisor.resume(stage.guest_node)
+                if not waiting.done() and not await self._hold.still_held(stage):
+                    break
+        finally:
+            waiting.cancel()
+            with contextlib.suppress(LabError, asyncio.CancelledError):
+                await waiting
+
+    async def _release_in_time(self, stage: Stage) -> None:
+        await asyncio.sleep(self.hold_max_s)
+        stage.events.emit("fault", self.name, "released", why=f"held for hold_max_s = {self.hold_max_s:g} s")
+        await self._hold.heal(stage)
+
+

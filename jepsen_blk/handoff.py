@@ -42,7 +42,8 @@ async def _drain(handoff: Handoff) -> None:
                 await asyncio.sleep(_POLL_S)
     except TimeoutError as error:
         raise LabError(
-            f"drain: {handoff.source} still has writes in flight after {timeout_s:g} s; raise handoff.timeout_s"
+            f"drain: {handoff.source} still has writes in flight after {timeout_s:g} s; "
+            "raise handoff.timeout_s"
         ) from error
 
 

@@ -21,6 +21,10 @@ from jepsen_blk.lab.seams import GuestState, Lab, Migration
 from jepsen_blk.spec import HandoffSpec
 
 _HEAL_TIMEOUT_S = 30.0
+_WORK_TIMEOUT_S = 10.0
+_QUIESCE_TIMEOUT_S = 10.0
+_READ_ALL_TIMEOUT_S = 30.0
+_POLL_S = 0.01
 
 
 class NotProven(LabError):
@@ -48,15 +52,35 @@ class Stage:
         migration = await self.lab.hypervisor.migrate(source, destination, mode)
         self.events.emit("migration", mode, "stop", node=source, time_ns=migration.stopped_ns)
         self.events.emit("migration", mode, "end", node=destination, time_ns=migration.end_ns)
-        await run_handoff(
-            Handoff(self.handoff, self.lab.storage, self.lab.hypervisor, source, destination)
-        )
+        await run_handoff(Handoff(self.handoff, self.lab.storage, self.lab.hypervisor, source, destination))
         self.events.emit("handoff", self.handoff.policy.value, "done", node=destination)
         await self.lab.hypervisor.resume(destination)
         self.events.emit("migration", mode, "resume", node=destination)
         self.guest_node, self.other_node = destination, source
         self.migrations.append(migration)
         return migration
+
+    async def work_on(self, settle_s: float) -> None:
+        """Let the guest work for `settle_s`, and at least until it has completed operations here."""
+        before = self.operations()
+        try:
+            async with asyncio.timeout(_WORK_TIMEOUT_S + settle_s):
+                await asyncio.sleep(settle_s)
+                while self.operations() == before:
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            raise NotProven(
+                f"the guest completed nothing on {self.guest_node} within {_WORK_TIMEOUT_S + settle_s:g} s"
+            ) from error
+
+    async def read_around(self) -> None:
+        """Let everything in flight finish, read every block, and go on with the workload."""
+        guest = self.lab.guest
+        if not await guest.quiesce(_QUIESCE_TIMEOUT_S):
+            raise LabError(f"the guest still has operations in flight after {_QUIESCE_TIMEOUT_S:g} s")
+        await guest.read_all(_READ_ALL_TIMEOUT_S)
+        self.events.emit("workload", "read-all", "done", node=self.guest_node)
+        await guest.run(self.workload)
 
 
 class Fault(Protocol):

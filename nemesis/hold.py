@@ -62,7 +62,9 @@ class Hold:
         held = self.held
         if held is None:
             return False
-        return any(write.id == held.id and write.held for write in await stage.lab.storage.in_flight(held.node))
+        return any(
+            write.id == held.id and write.held for write in await stage.lab.storage.in_flight(held.node)
+        )
 
     async def wait_overwritten(self, stage: Stage, node: str, count: int, timeout_s: float) -> None:
         """Return once `node` has had `count` writes to the held write's block completed."""

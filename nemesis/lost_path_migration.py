@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import NotProven, Stage, require_running
+from nemesis.fault import Stage
 from nemesis.hold import Hold
 from nemesis.path_loss import PathLoss
 
@@ -109,5 +109,3 @@ class LostPathMigration:
         await asyncio.sleep(self.hold_max_s)
         stage.events.emit("fault", self.name, "released", why=f"held for hold_max_s = {self.hold_max_s:g} s")
         await self._hold.heal(stage)
-
-

@@ -1,0 +1,1 @@
+"""What the guest does; `agent` is what runs inside it."""

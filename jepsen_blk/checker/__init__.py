@@ -1,0 +1,1 @@
+"""From a history to a verdict: exact, and able to say which operations contradict each other. Knows no lab."""

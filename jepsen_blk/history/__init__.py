@@ -1,0 +1,1 @@
+"""What happened: operations on disk and in memory, and the events beside them."""

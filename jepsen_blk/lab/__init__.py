@@ -1,0 +1,1 @@
+"""Where tests run: the seams, and their implementations."""

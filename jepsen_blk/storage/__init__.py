@@ -1,0 +1,1 @@
+"""The shared storage under test: conflict models, the policy target, the holding proxy, stock servers."""

@@ -1,0 +1,1 @@
+"""The local lab: QEMU guests in the lab's own namespaces on one machine, without root."""

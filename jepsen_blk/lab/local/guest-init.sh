@@ -10,5 +10,4 @@ while read -r module; do $b insmod "/lib/modules/$module.ko"; done </lib/modules
 until [ -e /dev/vda ] && [ -e /dev/vport0p1 ]; do $b usleep 10000; done
 echo none >/sys/block/vda/queue/scheduler
 echo 2 >/sys/block/vda/queue/nomerges   # one request of the workload is one request on the wire
-if [ -x /bench ]; then /bench; fi
 exec python3.11 -S -m workloads.agent --device /dev/vda --port /dev/vport0p1

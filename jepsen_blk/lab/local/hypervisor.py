@@ -75,7 +75,9 @@ class QemuHypervisor:
             qemu = await self._launch(node, ["-S", "-incoming", f"fd:{fd}"], (fd,))
         finally:
             os.close(fd)
-        await self._until(qemu, lambda status: status != "inmigrate", _RESTORE_TIMEOUT_S, "the restored guest")
+        await self._until(
+            qemu, lambda status: status != "inmigrate", _RESTORE_TIMEOUT_S, "the restored guest"
+        )
         await self._attach(node)
         await self.resume(node)
 
@@ -146,7 +148,10 @@ class QemuHypervisor:
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the guest on `node` is in `state`."""
         await self._until(
-            self._qemu(node), lambda status: _STATES.get(status) is state, timeout_s, f"{state.value} on {node}"
+            self._qemu(node),
+            lambda status: _STATES.get(status) is state,
+            timeout_s,
+            f"{state.value} on {node}",
         )
 
     async def kill(self, node: str) -> None:

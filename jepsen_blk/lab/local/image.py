@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ _AGENT = Path(workloads.__file__).parent / "agent"
 _BUILD_TIMEOUT_S = 120
 _TRACE = """
 import importlib, sys
-for name in ("workloads.agent.__main__", "encodings.ascii", "encodings.latin_1", "encodings.idna", "traceback"):
+for name in ("workloads.agent.__main__", "encodings.ascii", "encodings.latin_1", "traceback"):
     importlib.import_module(name)
 for module in list(sys.modules.values()):
     path = getattr(module, "__file__", None)
@@ -61,10 +62,19 @@ class GuestImage:
     key: str
 
 
-def ensure_image(kernel: Path | None = None, bench: bool = False) -> GuestImage:
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What a special image has beside the agent: `add` is given the tree before it is packed."""
+
+    name: str
+    add: Callable[[Path], None]
+
+
+def ensure_image(kernel: Path | None = None, extra: Extra | None = None) -> GuestImage:
     """Return the image, built if it is missing or its inputs have changed.
 
-    `kernel`: a bzImage of the user's own that has the virtio drivers built in. `bench` adds fio.
+    `kernel`: a bzImage of the user's own that has the virtio drivers built in. `extra` makes another
+    image, with more in it.
     Raises UserError when packages cannot be had, LabError when the build fails.
     """
     base = unpacked(GUEST_PACKAGES, "guest-packages")
@@ -73,15 +83,15 @@ def ensure_image(kernel: Path | None = None, bench: bool = False) -> GuestImage:
         kernel = next((modules / "boot").glob("vmlinuz-*"))
     if kernel is None or not kernel.is_file():
         raise UserError(f"{kernel}: no such kernel; give a bzImage as guest.kernel")
-    key = _key(kernel, bench)
+    key = _key(kernel, extra)
     initramfs = cache_dir() / f"initramfs-{key}.cpio"
     with locked(cache_dir() / "initramfs.lock"):
         if not initramfs.exists():
             with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="build.") as scratch:
                 tree = Path(scratch) / "tree"
-                _lay_out(tree, base, modules, bench)
+                _lay_out(tree, base, modules, extra)
                 _pack(tree, base, initramfs)
-            _forget_older(initramfs, "bench" if bench else "")
+            _forget_older(initramfs, extra)
     return GuestImage(kernel, initramfs, key)
 
 
@@ -94,14 +104,20 @@ def _kernel_tree() -> Path:
     return unpacked([package], package)
 
 
-def _key(kernel: Path, bench: bool) -> str:
+def _key(kernel: Path, extra: Extra | None) -> str:
     digest = hashlib.sha256(f"{kernel}:{kernel.stat().st_size}:{kernel.stat().st_mtime_ns}".encode())
-    for path in (_INIT, Path(__file__), _PACKAGE / "__init__.py", _PACKAGE / "stamp.py", *sorted(_AGENT.glob("*.py"))):
+    for path in (
+        _INIT,
+        Path(__file__),
+        _PACKAGE / "__init__.py",
+        _PACKAGE / "stamp.py",
+        *sorted(_AGENT.glob("*.py")),
+    ):
         digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16] + ("-bench" if bench else "")
+    return digest.hexdigest()[:16] + (f"-{extra.name}" if extra else "")
 
 
-def _lay_out(tree: Path, base: Path, modules: Path | None, bench: bool) -> None:
+def _lay_out(tree: Path, base: Path, modules: Path | None, extra: Extra | None) -> None:
     for folder in ("bin", "dev", "proc", "sys", "lib/modules", "usr/bin", "lib64", "tmp", "opt/jepsen-blk"):
         (tree / folder).mkdir(parents=True)
     shutil.copy(base / "bin/busybox", tree / "bin/busybox")
@@ -117,10 +133,8 @@ def _lay_out(tree: Path, base: Path, modules: Path | None, bench: bool) -> None:
     (tree / "lib/modules/order").write_text("".join(f"{name}\n" for name in order))
     _lay_out_agent(tree)
     _lay_out_python(tree, base)
-    if bench:
-        from jepsen_blk.lab.local.bench_image import add_fio
-
-        add_fio(tree)
+    if extra:
+        extra.add(tree)
 
 
 def _lay_out_agent(tree: Path) -> None:
@@ -209,10 +223,11 @@ def _pack(tree: Path, base: Path, target: Path) -> None:
     os.replace(scratch, target)
 
 
-def _forget_older(initramfs: Path, kind: str) -> None:
+def _forget_older(initramfs: Path, extra: Extra | None) -> None:
     """Remove images of inputs that are no more; their snapshots go with them (see snapshot.py)."""
     for old in cache_dir().glob("initramfs-*.cpio"):
-        if old != initramfs and old.stem.endswith("-bench") == bool(kind):
+        _, _, name = old.stem.removeprefix("initramfs-").partition("-")
+        if old != initramfs and name == (extra.name if extra else ""):
             old.unlink(missing_ok=True)
 
 

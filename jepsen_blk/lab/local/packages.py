@@ -73,9 +73,7 @@ def unpacked(packages: Sequence[str], into: str) -> Path:
 
 def kernel_package() -> str:
     """Return the name of the newest kernel package that the metapackage stands for."""
-    done = _command(
-        ["apt-cache", "depends", KERNEL_METAPACKAGE], cwd=Path("/"), what=KERNEL_METAPACKAGE
-    )
+    done = _command(["apt-cache", "depends", KERNEL_METAPACKAGE], cwd=Path("/"), what=KERNEL_METAPACKAGE)
     found = re.search(r"Depends: (linux-image-\S+)", done)
     if not found:
         raise UserError(
@@ -100,7 +98,9 @@ def closure(package: str) -> list[str]:
 
 def _command(argv: Sequence[str], *, cwd: Path, what: str) -> str:
     if shutil.which(argv[0]) is None:
-        raise UserError(f"{argv[0]} is missing: the guest image is built from Debian packages on a Debian host")
+        raise UserError(
+            f"{argv[0]} is missing: the guest image is built from Debian packages on a Debian host"
+        )
     try:
         done = subprocess.run(
             argv, cwd=cwd, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_S, check=False

@@ -45,7 +45,12 @@ class Machine:
             *("-smp", "1", "-m", str(self.memory_mb)),
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs)),
             *("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off nowatchdog"),
-            *("-chardev", f"file,id=console,path={_escaped(console)},append=on", "-serial", "chardev:console"),
+            *(
+                "-chardev",
+                f"file,id=console,path={_escaped(console)},append=on",
+                "-serial",
+                "chardev:console",
+            ),
             *disk,
             *("-device", "virtio-blk-pci,drive=disk,werror=stop,rerror=stop,write-cache=off"),
             *("-chardev", f"socket,id=agent,path={_escaped(agent_socket)},server=off,reconnect=1"),
@@ -100,7 +105,9 @@ class Qemu:
         qemu._reader = asyncio.create_task(qemu._read(listener))
         return qemu
 
-    async def execute(self, command: str, arguments: dict[str, Any] | None = None, *, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
+    async def execute(
+        self, command: str, arguments: dict[str, Any] | None = None, *, timeout_s: float = _CALL_TIMEOUT_S
+    ) -> Any:
         """Execute a QMP command; raises LabError on refusal, time-out or a dead QEMU."""
         try:
             return await asyncio.wait_for(self.client.execute(command, arguments), timeout_s)
@@ -109,7 +116,9 @@ class Qemu:
         except ExecuteError as error:
             raise LabError(f"QEMU on {self.name} refused {command}: {error}") from error
         except (QMPError, OSError) as error:
-            raise LabError(f"QEMU on {self.name} is gone ({command}): {self.process.tail() or error}") from error
+            raise LabError(
+                f"QEMU on {self.name} is gone ({command}): {self.process.tail() or error}"
+            ) from error
 
     async def status(self) -> str:
         """Return the run state, e.g. "running", "io-error", "postmigrate"."""
@@ -155,10 +164,13 @@ class Qemu:
                 if not self.process.running:
                     raise LabError(f"QEMU on {self.name} did not start: {self.process.tail()}") from error
                 if time.monotonic() > deadline:
-                    raise LabError(f"QEMU on {self.name}: no monitor after {_CONNECT_TIMEOUT_S:g} s") from error
+                    raise LabError(
+                        f"QEMU on {self.name}: no monitor after {_CONNECT_TIMEOUT_S:g} s"
+                    ) from error
                 await asyncio.sleep(0.01)
 
     async def _read(self, listener: EventListener) -> None:
+        message: Any
         async for message in listener:
             now_ns = time.monotonic_ns()
             stamp = message.get("timestamp", {})

@@ -61,7 +61,9 @@ async def _boot_and_save(machine: Machine, size_bytes: int, target: Path) -> Non
 
     try:
         server = await asyncio.start_unix_server(accept, namespaces.run_dir / "agent.sock")
-        argv = machine.argv("preboot", namespaces.inner_run_dir / "agent.sock", console, null_disk(size_bytes))
+        argv = machine.argv(
+            "preboot", namespaces.inner_run_dir / "agent.sock", console, null_disk(size_bytes)
+        )
         qemu = await Qemu.start(
             namespaces.root,
             argv,
@@ -88,13 +90,17 @@ async def _wait_hello(hello: asyncio.Event, qemu: Qemu, console: Path) -> None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(hello.wait(), 0.2)
     except TimeoutError as error:
-        raise LabError(f"the guest's agent said nothing in {_BOOT_TIMEOUT_S:g} s; its console is {console}") from error
+        raise LabError(
+            f"the guest's agent said nothing in {_BOOT_TIMEOUT_S:g} s; its console is {console}"
+        ) from error
 
 
 async def _save(qemu: Qemu, target: Path) -> None:
     await qemu.execute("stop")
     await qemu.execute("migrate-set-parameters", {"max-bandwidth": 1 << 40})
-    await qemu.execute("migrate-set-capabilities", {"capabilities": [{"capability": "events", "state": True}]})
+    await qemu.execute(
+        "migrate-set-capabilities", {"capabilities": [{"capability": "events", "state": True}]}
+    )
     with target.open("wb") as file:
         qemu.client.send_fd_scm(file.fileno())
         await qemu.execute("getfd", {"fdname": "state"})

@@ -1,0 +1,254 @@
+"""The doctor: can this machine run a test, and if not, what exactly has to be done?
+
+What a test needs is asked for by function wherever a presence proves nothing: a kernel may forbid
+namespaces, lack nft, or refuse to kill a socket. `require_runnable` is the quick part, asked before
+every test; `examine` is the whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from jepsen_blk.errors import UserError
+from jepsen_blk.lab.local.accelerator import probe
+from jepsen_blk.lab.local.packages import cache_dir
+
+PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "nbdkit": "nbdkit",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "ss": "iproute2",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "mount": "mount",
+}
+"""The commands of a test, and the Debian package of each (all of them in debian-packages.txt)."""
+PLUGIN = "nbdkit's Python plugin"
+PLUGIN_PACKAGE = "nbdkit-plugin-python"
+
+_LEAST_MEMORY_MB = 1024
+_LEAST_DISK_MB = 1024
+_HARNESS_MB = 384
+"""What a test takes beside the guest's memory: QEMU's own and its translated code, storage, controller."""
+_TIMEOUT_S = 20.0
+_UNSHARE = (
+    *("unshare", "--user", "--map-root-user", "--net", "--pid", "--mount-proc"),
+    *("--fork", "--kill-child", "--"),
+)
+_MEMINFO = Path("/proc/meminfo")
+_SYSCTLS = (
+    ("kernel/unprivileged_userns_clone", "0", "1"),
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("user/max_user_namespaces", "0", "15000"),
+)
+"""Settings that forbid namespaces to a user: the file under /proc/sys, the value that does, the remedy's."""
+_KILL_A_SOCKET = """
+import socket, subprocess
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname(), timeout=5)
+subprocess.run(["ss", "-K", "-H", "-t", "state", "established", "src", "127.0.0.1"], stdout=subprocess.DEVNULL)
+try:
+    client.send(b"x")
+except OSError:
+    raise SystemExit(0)
+raise SystemExit("the socket is alive after ss -K")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one thing was found to be; `remedy` is a command or one clause, empty where nothing is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    optional: bool = False
+
+
+def require_runnable(memory_mb: int) -> None:
+    """Return quickly if a test with a guest of `memory_mb` can start here.
+
+    Raises UserError: one line with everything that is missing, and the remedy.
+    """
+    missing = [command for command in PACKAGES if shutil.which(command) is None]
+    packages = [PACKAGES[command] for command in missing]
+    if "nbdkit" not in missing and not _run(["nbdkit", "python", "--dump-plugin"]).ok:
+        missing.append(PLUGIN)
+        packages.append(PLUGIN_PACKAGE)
+    if missing:
+        raise UserError(f"{', '.join(missing)}: not installed; run `{install_line(packages)}`")
+    needed = 2 * memory_mb + _HARNESS_MB
+    available = available_memory_mb()
+    if available < needed:
+        raise UserError(
+            f"memory: {available} MB are available and two guests of {memory_mb} MB need {needed} MB; "
+            "free some, or lower guest.memory_mb in the specification"
+        )
+
+
+def examine() -> list[Check]:
+    """Return every check, in the order in which a remedy helps the next."""
+    return [
+        _python(),
+        *(_command(command, package) for command, package in PACKAGES.items()),
+        _plugin(),
+        _namespaces(),
+        _in_namespace("nft", ["nft", "add", "table", "ip", "doctor"], "the kernel needs nf_tables"),
+        _in_namespace(
+            "ss -K",
+            [sys.executable, "-I", "-S", "-c", _KILL_A_SOCKET],
+            "the kernel needs CONFIG_INET_DIAG_DESTROY",
+        ),
+        _image_tools(),
+        _memory(),
+        *_disks(),
+        _accelerator(),
+        _command("chromium", "chromium", used_by="the report's tests"),
+    ]
+
+
+def is_fit(checks: Iterable[Check]) -> bool:
+    """Tell whether nothing that a test needs is wrong."""
+    return all(check.ok or check.optional for check in checks)
+
+
+def table(checks: Iterable[Check]) -> Table:
+    """Lay the checks out for a terminal."""
+    rows = Table("check", "", "found", box=None, pad_edge=False)
+    for check in checks:
+        mark = "ok" if check.ok else "optional" if check.optional else "MISSING"
+        style = "green" if check.ok else "yellow" if check.optional else "bold red"
+        rows.add_row(check.name, f"[{style}]{mark}[/]", check.detail)
+    return rows
+
+
+def install_line(packages: Iterable[str]) -> str:
+    """Return the command that installs the packages, as this user has to type it."""
+    prefix = "" if os.geteuid() == 0 else "sudo "
+    return f"{prefix}apt-get install {' '.join(dict.fromkeys(packages))}"
+
+
+def available_memory_mb() -> int:
+    """Return what the kernel says can be used without swapping, in MB."""
+    for line in _MEMINFO.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    raise UserError(f"{_MEMINFO}: has no MemAvailable; a Linux kernel is needed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    ok: bool
+    said: str
+
+
+def _run(argv: Sequence[str]) -> _Done:
+    """Run a probe to its end; what it said is the last line of stderr or of stdout."""
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except OSError as error:
+        return _Done(False, f"{argv[0]}: {error.strerror}")
+    except subprocess.TimeoutExpired:
+        return _Done(False, f"{argv[0]}: no answer within {_TIMEOUT_S:g} s")
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return _Done(done.returncode == 0, lines[-1] if lines else f"ended with {done.returncode}")
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("Python", sys.version_info >= (3, 11), f"{version}, {sys.executable}", "")
+
+
+def _command(command: str, package: str, used_by: str = "") -> Check:
+    found = shutil.which(command)
+    remedy = "" if found else install_line([package])
+    wanted = f"not found; {used_by} need it" if used_by else "not found"
+    return Check(command, found is not None, found or wanted, remedy, optional=bool(used_by))
+
+
+def _plugin() -> Check:
+    done = _run(["nbdkit", "python", "--dump-plugin"])
+    if done.ok:
+        return Check(PLUGIN, True, "loads")
+    return Check(PLUGIN, False, done.said, install_line(["nbdkit", PLUGIN_PACKAGE]))
+
+
+def _namespaces() -> Check:
+    done = _run([*_UNSHARE, "true"])
+    if done.ok:
+        return Check("namespaces", True, "user, network, process and mount namespaces can be made")
+    return Check("namespaces", False, done.said, namespaces_remedy(Path("/proc/sys")))
+
+
+def namespaces_remedy(sysctls: Path) -> str:
+    """Say what lets a user make namespaces, by the settings under `sysctls`."""
+    for name, forbids, allows in _SYSCTLS:
+        setting = sysctls / name
+        if setting.is_file() and setting.read_text().strip() == forbids:
+            return f"sysctl -w {name.replace('/', '.')}={allows}"
+    return (
+        "in a container, start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+    )
+
+
+def _in_namespace(name: str, argv: Sequence[str], remedy: str) -> Check:
+    done = _run([*_UNSHARE, *argv])
+    if done.ok:
+        return Check(f"{name} works", True, "in a namespace of its own")
+    return Check(f"{name} works", False, done.said, remedy)
+
+
+def _image_tools() -> Check:
+    missing = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(tool) is None]
+    if missing:
+        return Check(
+            "guest image",
+            False,
+            f"{', '.join(missing)} not found",
+            "build the image on Debian 12 and copy its cache here",
+        )
+    return Check("guest image", True, "apt-get and dpkg-deb are there to build it")
+
+
+def _memory() -> Check:
+    available = available_memory_mb()
+    enough = available >= _LEAST_MEMORY_MB
+    remedy = "" if enough else f"free memory: a test needs about {_LEAST_MEMORY_MB} MB"
+    return Check("memory", enough, f"{available} MB available", remedy)
+
+
+def _disks() -> list[Check]:
+    try:
+        cache = cache_dir()
+    except UserError as error:
+        return [Check("cache", False, str(error), "set XDG_CACHE_HOME to a directory that can be written")]
+    return [_disk("cache", cache), _disk("temporary files", Path(tempfile.gettempdir()))]
+
+
+def _disk(name: str, path: Path) -> Check:
+    free = shutil.disk_usage(path).free // 2**20
+    enough = free >= _LEAST_DISK_MB
+    remedy = "" if enough else f"free {_LEAST_DISK_MB} MB in {path}"
+    return Check(name, enough, f"{free} MB free in {path}", remedy)
+
+
+def _accelerator() -> Check:
+    try:
+        found = probe()
+    except UserError as error:
+        return Check("accelerator", False, str(error), "set XDG_CACHE_HOME to a directory that can be written")
+    return Check("accelerator", True, f"{found.name}: {found.why}")

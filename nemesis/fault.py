@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any, ClassVar, Protocol
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.handoff import Handoff, run_handoff
 from jepsen_blk.history.events import EventLog
-from jepsen_blk.lab.seams import GuestState, Lab, Migration
+from jepsen_blk.lab.seams import Guest, GuestState, Lab, Migration
 from jepsen_blk.spec import HandoffSpec
 
 _HEAL_TIMEOUT_S = 30.0
@@ -36,6 +36,7 @@ class Stage:
     """What a fault acts on, and where the guest is now."""
 
     lab: Lab
+    guest: Guest
     events: EventLog
     random: Random
     handoff: HandoffSpec
@@ -43,7 +44,6 @@ class Stage:
     operations: Callable[[], int]
     guest_node: str
     other_node: str
-    migrations: list[Migration] = field(default_factory=list)
 
     async def hand_over(self, mode: str = "precopy") -> Migration:
         """Migrate the guest to the other node under the test's handoff policy and let it run there."""
@@ -51,13 +51,14 @@ class Stage:
         self.events.emit("migration", mode, "begin", node=source, destination=destination)
         migration = await self.lab.hypervisor.migrate(source, destination, mode)
         self.events.emit("migration", mode, "stop", node=source, time_ns=migration.stopped_ns)
-        self.events.emit("migration", mode, "end", node=destination, time_ns=migration.end_ns)
+        self.events.emit(
+            "migration", mode, "end", node=destination, time_ns=migration.end_ns, **asdict(migration)
+        )
         await run_handoff(Handoff(self.handoff, self.lab.storage, self.lab.hypervisor, source, destination))
         self.events.emit("handoff", self.handoff.policy.value, "done", node=destination)
         await self.lab.hypervisor.resume(destination)
         self.events.emit("migration", mode, "resume", node=destination)
         self.guest_node, self.other_node = destination, source
-        self.migrations.append(migration)
         return migration
 
     async def work_on(self, settle_s: float) -> None:
@@ -75,12 +76,11 @@ class Stage:
 
     async def read_around(self) -> None:
         """Let everything in flight finish, read every block, and go on with the workload."""
-        guest = self.lab.guest
-        if not await guest.quiesce(_QUIESCE_TIMEOUT_S):
+        if not await self.guest.quiesce(_QUIESCE_TIMEOUT_S):
             raise LabError(f"the guest still has operations in flight after {_QUIESCE_TIMEOUT_S:g} s")
-        await guest.read_all(_READ_ALL_TIMEOUT_S)
+        await self.guest.read_all(_READ_ALL_TIMEOUT_S)
         self.events.emit("workload", "read-all", "done", node=self.guest_node)
-        await guest.run(self.workload)
+        await self.guest.run(self.workload)
 
 
 class Fault(Protocol):
@@ -107,18 +107,11 @@ class Fault(Protocol):
         """Say what was seen that proves the healing; raise NotProven if it was not seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class FaultReport:
-    """How a fault went; a test with a fault that is not proven and healed is `unknown`."""
+async def run_fault(fault: Fault, stage: Stage) -> None:
+    """Take a fault through its life; what the fault or the lab did is in the events, never raised.
 
-    name: str
-    proven: bool
-    healed: bool
-    why: str
-
-
-async def run_fault(fault: Fault, stage: Stage) -> FaultReport:
-    """Take a fault through its life; never raises for what the fault or the lab did."""
+    The last event, `over`, says whether it was proven and healed, and what went wrong.
+    """
     proven = False
     trouble: list[str] = []
     try:
@@ -138,7 +131,7 @@ async def run_fault(fault: Fault, stage: Stage) -> FaultReport:
         healed, why = await _heal(fault, stage)
     if not healed:
         trouble.append(why)
-    return FaultReport(fault.name, proven, healed, "; ".join(trouble))
+    stage.events.emit("fault", fault.name, "over", proven=proven, healed=healed, why="; ".join(trouble))
 
 
 async def _heal(fault: Fault, stage: Stage) -> tuple[bool, str]:

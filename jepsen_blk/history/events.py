@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,9 +17,9 @@ from typing import Any, TextIO
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: `source` is fault, migration, handoff, workload, guest or lab.
+    """One thing that happened: `source` is fault, migration, handoff, workload, schedule, lab or test.
 
-    `phase` of a fault: setup, inject, proven, heal, healed, failed; of a migration: begin, stop,
+    `phase` of a fault: setup, inject, proven, heal, healed, failed, over; of a migration: begin, stop,
     end, resume. `data` holds what is worth showing, as JSON values.
     """
 
@@ -34,24 +34,20 @@ class Event:
 class EventLog:
     """Appends events to a file; every `emit` is on disk (in the page cache) when it returns."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, observe: Callable[[Event], None] | None = None) -> None:
         self._file: TextIO = path.open("a", encoding="utf-8")
-        self._events: list[Event] = []
+        self._observe = observe
 
     def emit(
-        self, source: str, name: str, phase: str, *, node: str = "", time_ns: int | None = None, **data: Any
+        self, source: str, name: str, phase: str, /, *, node: str = "", time_ns: int | None = None, **data: Any
     ) -> Event:
         """Record an event now (or at `time_ns`) and return it."""
         event = Event(time.monotonic_ns() if time_ns is None else time_ns, source, name, phase, node, data)
         self._file.write(json.dumps(asdict(event), separators=(",", ":")) + "\n")
         self._file.flush()
-        self._events.append(event)
+        if self._observe is not None:
+            self._observe(event)
         return event
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """All events so far, in order of emission."""
-        return tuple(self._events)
 
     def close(self) -> None:
         """Close the file."""

@@ -191,13 +191,48 @@ class Guest(Protocol):
         """Report everything still in flight as indeterminate; return how many there were."""
 
 
+class GuestStream(Protocol):
+    """What a lab needs of the link to the agent: where it listens, and whose stream counts."""
+
+    async def listen(self, node: str, path: Path) -> None:
+        """Listen for the guest of `node` on a unix socket; its hypervisor connects to it."""
+
+    async def attach(self, node: str) -> None:
+        """Take the guest's stream from `node` from now on, and ask again for what was lost on the way."""
+
+
 class Lab(Protocol):
     """A lab that is up: its nodes and seams."""
 
-    network: Network
-    hypervisor: Hypervisor
-    storage: Storage
-    guest: Guest
+    @property
+    def network(self) -> Network:
+        """The networks between the nodes."""
 
-    def node(self, name: str) -> Node:
-        """Return a node by name."""
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The hypervisors of the nodes, and the one guest they share."""
+
+    @property
+    def storage(self) -> Storage:
+        """The storage under test."""
+
+    @property
+    def guest_nodes(self) -> tuple[str, str]:
+        """The node where the guest starts, and the one it can move to."""
+
+    def how_to_enter(self) -> str:
+        """Say, in one line, how a user gets a shell in it while it is kept."""
+
+    async def down(self) -> None:
+        """Take everything down; no error if it is down."""
+
+
+class PreparedLab(Protocol):
+    """A lab whose slow parts (image, pre-booted state) are ready; can be brought up many times."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the lab is made of: versions, kernel, accelerator and why."""
+
+    async def up(self, run_dir: Path, stream: GuestStream) -> Lab:
+        """Bring it up with the guest running; raises LabError, and leaves nothing behind then."""

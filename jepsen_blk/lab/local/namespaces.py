@@ -170,6 +170,11 @@ class Namespaces:
         await node.run(["ip", "link", "set", "lo", "up"])
         return node
 
+    def shell_command(self, node: str) -> str:
+        """Give the command line that opens a shell on a node, for a user who wants to look around."""
+        enter = ("nsenter", f"--target={self.pid}", "--user", "--mount", "--preserve-credentials")
+        return " ".join((*enter, "ip", "netns", "exec", node, "bash"))
+
     async def destroy(self) -> None:
         """End the first process: the kernel kills everything inside. Safe to call twice."""
         if self._init.stdin is not None:

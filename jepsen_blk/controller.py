@@ -1,0 +1,206 @@
+"""The life of one test, readable top to bottom.
+
+    specification checked -> lab prepared -> run directory -> lab up, guest says hello
+      workload runs while the schedule of faults is played
+    -> everything healed -> quiesce -> read every block -> lab down
+    -> judged from what lies on disk -> report
+
+Whatever happens on the way, the faults are healed, the lab is taken down and the journal is closed; what
+was recorded until then is judged, and what went wrong is a reason for `unknown`, never for a pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from jepsen_blk.errors import LabError
+from jepsen_blk.history.events import EventLog
+from jepsen_blk.history.journal import JournalWriter
+from jepsen_blk.judge import EVENTS, JOURNAL, SPEC, judge_run, write_results
+from jepsen_blk.lab.choose import prepare_lab
+from jepsen_blk.lab.seams import Lab, PreparedLab
+from jepsen_blk.report.html import render_report
+from jepsen_blk.report.view import NullView, View
+from jepsen_blk.spec import Spec, dump_spec
+from jepsen_blk.store import new_run
+from nemesis.catalogue import make_fault
+from nemesis.fault import Fault, Stage, run_fault
+from workloads.guest import GuestLink
+
+_HELLO_TIMEOUT_S = 20.0
+_QUIESCE_TIMEOUT_S = 10.0
+_READ_ALL_TIMEOUT_S = 60.0
+_BYE_TIMEOUT_S = 10.0
+_COUNT_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a test ended with; `results` is the object of results.json."""
+
+    verdict: str
+    results: dict[str, Any]
+    run_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault of the schedule and when it starts, counted from the end of the one before."""
+
+    fault: Fault
+    after_s: float
+
+
+async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: View | None = None) -> Outcome:
+    """Run one test and judge it.
+
+    `keep_lab` leaves the lab up after the verdict until the task is cancelled. Raises SpecError for a fault
+    that does not exist, UserError for what the machine lacks, LabError when the lab cannot be had; once the
+    guest runs, trouble is part of the outcome.
+    """
+    view = view or NullView()
+    steps = make_schedule(spec)
+    view.phase("preparing the guest")
+    prepared = await prepare_lab(spec)
+    run_dir = new_run(store, spec.name)
+    (run_dir / SPEC).write_text(dump_spec(spec), encoding="utf-8")
+    (run_dir / "environment.json").write_text(json.dumps(prepared.environment, indent=1) + "\n", "utf-8")
+    events = EventLog(run_dir / EVENTS, view.event)
+    async with contextlib.AsyncExitStack() as cleanup:
+        cleanup.callback(events.close)
+        events.emit("test", spec.name, "begin")
+        kept = await _record(spec, prepared, steps, run_dir, events, view, cleanup if keep_lab else None)
+        outcome = _judge(run_dir, view)
+        if kept is not None:
+            view.phase(f"the lab is kept until Ctrl-C: {kept.how_to_enter()}")
+            await asyncio.Event().wait()
+    return outcome
+
+
+def make_schedule(spec: Spec) -> tuple[Step, ...]:
+    """Make the faults of a specification; raises SpecError for an unknown fault or option."""
+    return tuple(
+        Step(make_fault(step.fault, step.options), step.after_s)
+        for step in spec.nemesis
+        for _ in range(step.repeat)
+    )
+
+
+async def _record(
+    spec: Spec,
+    prepared: PreparedLab,
+    steps: tuple[Step, ...],
+    run_dir: Path,
+    events: EventLog,
+    view: View,
+    keep_in: contextlib.AsyncExitStack | None,
+) -> Lab | None:
+    """Bring the lab up, run the workload under the schedule, take it down; return the lab if it is kept."""
+    run = secrets.randbits(63)
+    journal = JournalWriter(run_dir / JOURNAL)
+    journal.note({"note": "open", "run": run, "spec": spec.name})
+    guest = GuestLink(journal)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(guest.close)
+            view.phase("bringing the lab up")
+            lab = await prepared.up(run_dir, guest)
+            (keep_in or stack).push_async_callback(lab.down)
+            try:
+                await guest.hello(_HELLO_TIMEOUT_S)
+                await guest.reset(boot=0, run=run, seed=spec.seed)
+                await _exercise(spec, lab, guest, steps, events, view)
+            except LabError as error:
+                events.emit("test", spec.name, "failed", why=str(error))
+            for why in guest.split_brain:
+                events.emit("test", spec.name, "doubt", why=why)
+            view.phase("taking the lab down")
+        events.emit("test", spec.name, "end")
+    except BaseException as error:
+        events.emit("test", spec.name, "failed", why=str(error) or "interrupted")
+        raise
+    finally:
+        journal.close()
+    return lab if keep_in else None
+
+
+async def _exercise(
+    spec: Spec, lab: Lab, guest: GuestLink, steps: tuple[Step, ...], events: EventLog, view: View
+) -> None:
+    """Run the workload while the schedule is played, then read every block."""
+    workload = spec.workload.model_dump(mode="json")
+    here, there = lab.guest_nodes
+    stage = Stage(
+        lab=lab,
+        guest=guest,
+        events=events,
+        random=Random(spec.seed),
+        handoff=spec.handoff,
+        workload=workload,
+        operations=lambda: guest.operations,
+        guest_node=here,
+        other_node=there,
+    )
+    view.phase("running the workload")
+    events.emit("workload", "register", "begin", node=here)
+    await guest.run(workload)
+    async with _counting(guest, view):
+        await _play(spec, steps, stage, events)
+        view.phase("reading every block")
+        if not await guest.quiesce(_QUIESCE_TIMEOUT_S):
+            left = await guest.abandon()
+            events.emit("test", spec.name, "doubt", why=f"{left} operations never completed")
+        events.emit("workload", "register", "quiesced", node=stage.guest_node)
+        await guest.read_all(_READ_ALL_TIMEOUT_S)
+        events.emit("workload", "read-all", "done", node=stage.guest_node)
+    await guest.bye(_BYE_TIMEOUT_S)
+
+
+async def _play(spec: Spec, steps: tuple[Step, ...], stage: Stage, events: EventLog) -> None:
+    """Play the schedule, or let the workload run alone, for `time_limit_s` at most."""
+    try:
+        async with asyncio.timeout(spec.time_limit_s):
+            if not steps:
+                await asyncio.Event().wait()
+            for step in steps:
+                await asyncio.sleep(step.after_s)
+                await run_fault(step.fault, stage)
+    except TimeoutError:
+        if steps:
+            why = f"the schedule was cut off by time_limit_s = {spec.time_limit_s:g}"
+            events.emit("test", spec.name, "doubt", why=why)
+    events.emit("schedule", spec.name, "done")
+
+
+@contextlib.asynccontextmanager
+async def _counting(guest: GuestLink, view: View) -> AsyncIterator[None]:
+    """Show the number of operations while the block runs."""
+
+    async def count() -> None:
+        while True:
+            view.operations(guest.operations)
+            await asyncio.sleep(_COUNT_EVERY_S)
+
+    counter = asyncio.create_task(count())
+    try:
+        yield
+    finally:
+        counter.cancel()
+        view.operations(guest.operations)
+
+
+def _judge(run_dir: Path, view: View) -> Outcome:
+    view.phase("checking the history")
+    results = judge_run(run_dir)
+    write_results(run_dir, results)
+    view.phase("writing the report")
+    render_report(run_dir)
+    return Outcome(str(results["verdict"]), results, run_dir)

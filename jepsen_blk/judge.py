@@ -1,0 +1,191 @@
+"""The verdict of a run, from what lies on disk and nothing else.
+
+The controller and `jepsen-blk check RUN` call the same function, so a run whose controller was killed is
+judged by the same rules as one that ended in order. The history alone can make a run fail; what the faults,
+the migrations and the harness did can only make a pass `unknown`, never a fail a pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jepsen_blk.checker.blame import explain
+from jepsen_blk.checker.verdict import check
+from jepsen_blk.history.events import Event, read_events
+from jepsen_blk.history.journal import Journal, read_journal
+from jepsen_blk.history.record import F, History, Outcome
+from jepsen_blk.spec import Deadline, Spec, load_spec
+
+JOURNAL = "history.blk"
+EVENTS = "events.jsonl"
+TARGET_LOG = "target.jsonl"
+SPEC = "spec.toml"
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationResult:
+    """A migration as the results show it; `in_flight` counts the source's writes at the switch-over."""
+
+    source: str
+    destination: str
+    mode: str
+    begin_ns: int
+    stopped_ns: int
+    end_ns: int
+    total_ms: float
+    downtime_ms: float
+    in_flight: int
+    reissued: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultResult:
+    """How a fault went."""
+
+    name: str
+    proven: bool
+    healed: bool
+    why: str
+
+
+def judge_run(run_dir: Path, deadline: Deadline | None = None) -> dict[str, Any]:
+    """Judge a stored run; returns the object of results.json (see docs/design.md).
+
+    `deadline` overrides the specification's. Raises HistoryError where the journal is damaged before its
+    end, SpecError where the stored specification cannot be read.
+    """
+    spec = load_spec(run_dir / SPEC)
+    journal = read_journal(run_dir / JOURNAL)
+    events = tuple(read_events(run_dir / EVENTS))
+    log = run_dir / TARGET_LOG
+    migrations = tuple(_migrations(events, log))
+    faults = tuple(_faults(events))
+    result = check(journal.history, deadline or spec.deadline)
+    results: dict[str, Any] = result.to_json()
+    for anomaly, shown in zip(result.anomalies, results["anomalies"], strict=True):
+        blame = explain(anomaly, journal.history, log)
+        if blame:
+            shown["blame"] = blame
+    doubts = [*_doubts(spec, journal, events), *_fault_doubts(faults), *_migration_doubts(spec, migrations)]
+    results["reasons"] = [*results["reasons"], *doubts]
+    if results["verdict"] == "pass" and doubts:
+        results["verdict"] = "unknown"
+    results["migrations"] = [asdict(migration) for migration in migrations]
+    results["faults"] = [asdict(fault) for fault in faults]
+    results["workload"] = _workload(journal.history)
+    results["duration_s"] = round((events[-1].time_ns - events[0].time_ns) / 1e9, 3) if events else 0.0
+    return results
+
+
+def write_results(run_dir: Path, results: dict[str, Any]) -> None:
+    """Store the results beside the history."""
+    (run_dir / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def _doubts(spec: Spec, journal: Journal, events: Sequence[Event]) -> Iterator[str]:
+    """What the harness failed to do, so that a pass would prove too little."""
+    if not journal.closed:
+        yield "the controller ended before the test did; what it had received was checked"
+    if journal.history.lost_tails:
+        boots = ", ".join(str(boot) for boot in sorted(journal.history.lost_tails))
+        yield f"the last operations of boot {boots} may be missing: its stream did not end in order"
+    for event in events:
+        if event.source == "test" and event.phase == "failed":
+            yield f"the harness failed: {event.data.get('why', event.name)}"
+        if event.source == "test" and event.phase == "doubt":
+            yield str(event.data.get("why", event.name))
+    if spec.nemesis and not any(event.source == "schedule" for event in events):
+        yield "the schedule of faults was not played to its end"
+
+
+def _fault_doubts(faults: Sequence[FaultResult]) -> Iterator[str]:
+    for fault in faults:
+        if not fault.proven:
+            yield f"fault {fault.name} was not proven: {fault.why or 'it was cut off'}"
+        elif not fault.healed:
+            yield f"fault {fault.name} was not healed: {fault.why or 'it was cut off'}"
+        elif fault.why:
+            yield f"fault {fault.name} did not go as planned: {fault.why}"
+
+
+def _migration_doubts(spec: Spec, migrations: Sequence[MigrationResult]) -> Iterator[str]:
+    if spec.allow_idle_migration:
+        return
+    for number, migration in enumerate(migrations, start=1):
+        if not migration.in_flight:
+            way = f"{migration.source} -> {migration.destination}"
+            yield f"migration {number} ({way}) had no write in flight, so it tested nothing"
+
+
+def _faults(events: Sequence[Event]) -> Iterator[FaultResult]:
+    """One result a fault; faults run one after another, and each begins with its setup."""
+    begun = ""
+    for event in events:
+        if event.source != "fault":
+            continue
+        if event.phase == "setup":
+            if begun:
+                yield FaultResult(begun, False, False, "")
+            begun = event.name
+        elif event.phase == "over":
+            begun = ""
+            data = event.data
+            yield FaultResult(event.name, bool(data["proven"]), bool(data["healed"]), str(data["why"]))
+    if begun:
+        yield FaultResult(begun, False, False, "")
+
+
+def _migrations(events: Sequence[Event], log: Path) -> Iterator[MigrationResult]:
+    done = [event.data for event in events if event.source == "migration" and event.phase == "end"]
+    writes = _writes(log) if done else []
+    for data in done:
+        stopped_ns = int(data["stopped_ns"])
+        reach = [write for write in writes if write["received"] <= stopped_ns < (write["done"] or stopped_ns + 1)]
+        in_flight = [write["value"] for write in reach if write["node"] == data["source"]]
+        later = {
+            write["value"]
+            for write in writes
+            if write["node"] == data["destination"] and write["received"] > stopped_ns
+        }
+        yield MigrationResult(
+            **{name: data[name] for name in ("source", "destination", "mode", "begin_ns")},
+            stopped_ns=stopped_ns,
+            **{name: data[name] for name in ("end_ns", "total_ms", "downtime_ms")},
+            in_flight=len(in_flight),
+            reissued=len(later.intersection(in_flight)),
+        )
+
+
+def _writes(log: Path) -> list[dict[str, Any]]:
+    """The target's writes; a torn last line (a killed lab) is left out."""
+    writes = []
+    if log.exists():
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                if entry.get("f") == "write":
+                    writes.append(entry)
+    return writes
+
+
+def _workload(history: History) -> dict[str, Any]:
+    if not len(history):
+        return {"reads": 0, "writes": 0, "info": 0, "ops_per_s": 0.0}
+    done = history.outcome == Outcome.OK
+    span_ns = int(history.finish[done].max(initial=0)) - int(history.start.min())
+    return {
+        "reads": int(np.count_nonzero(history.f == F.READ)),
+        "writes": int(np.count_nonzero(history.f == F.WRITE)),
+        "info": int(np.count_nonzero(history.outcome == Outcome.INFO)),
+        "ops_per_s": round(int(np.count_nonzero(done)) / (span_ns / 1e9), 1) if span_ns > 0 else 0.0,
+    }

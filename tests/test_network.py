@@ -62,7 +62,8 @@ def test_a_cut_path_is_unreachable_until_it_is_healed(tmp_path: Path) -> None:
 def test_a_reset_kills_the_established_connections_and_counts_them(tmp_path: Path) -> None:
     async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
         assert await network.reset("x", Path_.STORAGE) == 0
-        script = f"exec 3<>/dev/tcp/10.1.0.1/{PORT}; echo hi >&3; read -r l <&3; echo $l; read -r l <&3; echo end $?"
+        talk = "echo hi >&3; read -r l <&3; echo $l; read -r l <&3; echo end $?"
+        script = f"exec 3<>/dev/tcp/10.1.0.1/{PORT}; {talk}"
         client = await near.start(["bash", "-c", script], log=tmp_path / "client")
         while b"hi" not in (tmp_path / "client").read_bytes():
             await asyncio.sleep(0.01)

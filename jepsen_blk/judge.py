@@ -147,8 +147,8 @@ def _migrations(events: Sequence[Event], log: Path) -> Iterator[MigrationResult]
     writes = _writes(log) if done else []
     for data in done:
         stopped_ns = int(data["stopped_ns"])
-        reach = [write for write in writes if write["received"] <= stopped_ns < (write["done"] or stopped_ns + 1)]
-        in_flight = [write["value"] for write in reach if write["node"] == data["source"]]
+        at_stop = [write for write in writes if write["received"] <= stopped_ns < write["done"]]
+        in_flight = [write["value"] for write in at_stop if write["node"] == data["source"]]
         later = {
             write["value"]
             for write in writes

@@ -1,0 +1,165 @@
+"""How each storage server is started: the policy target, the stock servers, and the proxy before them.
+
+Builders return an argument list for `Node.start`; every server stays in the foreground, so the
+process the lab holds is the server itself and can be killed by its pid. Readiness is asked over the
+control socket (`StorageControl.wait_ready`); a stock server is ready when its port takes a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jepsen_blk.errors import LabError, UserError
+from jepsen_blk.storage.conflict import ConflictModel
+
+PLUGIN = Path(__file__).resolve().parent / "target" / "plugin.py"
+_THREADS = ["-t", "256"]
+"""nbdkit's 16 threads a connection would let 16 held writes freeze the rest."""
+_PROBE_BYTES = 1 << 20
+_SAMPLES = 256
+_SAMPLE_BYTES = 4096
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A TCP address to serve on."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTarget:
+    """What the policy target is to be; `backing` None means memory."""
+
+    size_bytes: int
+    conflict: ConflictModel
+    latency_ms: float
+    flush: bool
+    control: Path
+    log: Path
+    backing: Path | None = None
+
+
+def policy_target_argv(listen: Listen, target: PolicyTarget) -> list[str]:
+    """Start the policy target; each node connects to the export of its own name."""
+    keys = {
+        "size": str(target.size_bytes),
+        "conflict": target.conflict.value,
+        "latency_ms": f"{target.latency_ms:g}",
+        "flush": "true" if target.flush else "false",
+        "control": str(target.control),
+        "log": str(target.log),
+    }
+    if target.backing is not None:
+        keys["backing"] = str(target.backing)
+    return [*_nbdkit(listen), "python", str(PLUGIN), *(f"{key}={value}" for key, value in keys.items())]
+
+
+def nbdkit_memory_argv(listen: Listen, size_bytes: int) -> list[str]:
+    """Start stock nbdkit with its memory plugin; it serves one disk under every export name."""
+    return [*_nbdkit(listen), "memory", f"size={size_bytes}"]
+
+
+def qemu_storage_daemon_argv(listen: Listen, image: Path, nodes: Sequence[str]) -> list[str]:
+    """Start stock qemu-storage-daemon with one writable export a node, all of the raw file `image`."""
+    argv = [
+        "qemu-storage-daemon",
+        "--blockdev",
+        f"driver=file,node-name=image,filename={_qemu_value(str(image))}",
+        "--blockdev",
+        "driver=raw,node-name=disk,file=image",
+        "--nbd-server",
+        f"addr.type=inet,addr.host={listen.host},addr.port={listen.port}",
+    ]
+    for number, node in enumerate(nodes):
+        argv += ["--export", f"type=nbd,id=export{number},node-name=disk,name={_qemu_value(node)},writable=on"]
+    return argv
+
+
+def proxy_argv(listens: Mapping[str, Listen], server: Listen | Path, control: Path, log: Path) -> list[str]:
+    """Start the holding proxy: one listening address a node name, in front of `server`."""
+    argv = [sys.executable, "-m", "jepsen_blk.storage.proxy"]
+    for node, listen in listens.items():
+        argv += ["--listen", f"{node}={listen}"]
+    address = f"unix:{server}" if isinstance(server, Path) else str(server)
+    return [*argv, "--server", address, "--control", str(control), "--log", str(log)]
+
+
+async def wait_listening(probe: Callable[[], Awaitable[bool]], what: str, timeout_s: float) -> None:
+    """Return once `probe` (a connection attempt from where the server is) succeeds; raises LabError."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not await probe():
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError as error:
+        raise LabError(f"{what} does not listen after {timeout_s:g} s; see its log") from error
+
+
+def refuse_used_device(path: Path, size_bytes: int, *, force: bool = False) -> None:
+    """Raise UserError unless `path` may be overwritten by a test of `size_bytes`.
+
+    A file that does not exist may: the target creates it sparse. One that holds data, is mounted or is
+    too small may not; `force` allows data, nothing else. The search for data is a sample: the first and
+    last MiB of the part to be used and 256 blocks between them.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise UserError(f"{path}: there is no directory {path.parent}; create it first") from None
+        return
+    except OSError as error:
+        raise UserError(f"{path}: cannot be used as backing: {error.strerror}") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise UserError(f"{path}: is neither a file nor a block device; give one of these as backing")
+    if stat.S_ISBLK(mode) and _is_mounted(path):
+        raise UserError(f"{path}: is mounted; unmount it, or give another device")
+    try:
+        with path.open("rb") as file:
+            available = file.seek(0, os.SEEK_END)
+            place = _first_data(file.fileno(), min(available, size_bytes))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
+    if available < size_bytes and stat.S_ISBLK(mode):
+        raise UserError(f"{path}: has {available} bytes, the test needs {size_bytes}; use fewer blocks")
+    if place is not None and not force:
+        raise UserError(f"{path}: holds data (at byte {place}) that the test would destroy; wipe it, or force")
+
+
+def _nbdkit(listen: Listen) -> list[str]:
+    return ["nbdkit", "-f", *_THREADS, "-i", listen.host, "-p", str(listen.port)]
+
+
+def _qemu_value(text: str) -> str:
+    # QEMU's option syntax ends a value at a comma, and takes two for one.
+    return text.replace(",", ",,")
+
+
+def _is_mounted(path: Path) -> bool:
+    device = path.stat().st_rdev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return any(line.split()[2] == number for line in lines)
+
+
+def _first_data(fd: int, used_bytes: int) -> int | None:
+    """Return the offset of the first sample that is not all zero."""
+    last = max(0, used_bytes - _PROBE_BYTES)
+    step = max(_SAMPLE_BYTES, used_bytes // _SAMPLES)
+    between = [(offset, _SAMPLE_BYTES) for offset in range(0, used_bytes, step)]
+    for offset, length in [(0, _PROBE_BYTES), *between, (last, _PROBE_BYTES)]:
+        if os.pread(fd, min(length, used_bytes - offset), offset).strip(b"\0"):
+            return offset
+    return None

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -31,6 +32,7 @@ PACKAGES = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "mount": "mount",
+    "sysctl": "procps",
 }
 """The commands of a test, and the Debian package of each (all of them in debian-packages.txt)."""
 PLUGIN = "nbdkit's Python plugin"
@@ -45,6 +47,7 @@ _UNSHARE = (
     *("unshare", "--user", "--map-root-user", "--net", "--pid", "--mount-proc"),
     *("--fork", "--kill-child", "--"),
 )
+_CACHE_REMEDY = "set XDG_CACHE_HOME to a directory that can be written"
 _MEMINFO = Path("/proc/meminfo")
 _SYSCTLS = (
     ("kernel/unprivileged_userns_clone", "0", "1"),
@@ -57,7 +60,8 @@ import socket, subprocess
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 server = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(server.getsockname(), timeout=5)
-subprocess.run(["ss", "-K", "-H", "-t", "state", "established", "src", "127.0.0.1"], stdout=subprocess.DEVNULL)
+kill = ["ss", "-K", "-H", "-t", "state", "established", "src", "127.0.0.1"]
+subprocess.run(kill, stdout=subprocess.DEVNULL)
 try:
     client.send(b"x")
 except OSError:
@@ -134,6 +138,11 @@ def table(checks: Iterable[Check]) -> Table:
     return rows
 
 
+def to_json(checks: Sequence[Check]) -> dict[str, Any]:
+    """Return the checks as one JSON object."""
+    return {"ok": is_fit(checks), "checks": [asdict(check) for check in checks]}
+
+
 def install_line(packages: Iterable[str]) -> str:
     """Return the command that installs the packages, as this user has to type it."""
     prefix = "" if os.geteuid() == 0 else "sudo "
@@ -200,9 +209,8 @@ def namespaces_remedy(sysctls: Path) -> str:
         setting = sysctls / name
         if setting.is_file() and setting.read_text().strip() == forbids:
             return f"sysctl -w {name.replace('/', '.')}={allows}"
-    return (
-        "in a container, start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
-    )
+    options = " ".join(f"--security-opt {name}=unconfined" for name in ("seccomp", "apparmor", "systempaths"))
+    return f"in a container, start it with {options}"
 
 
 def _in_namespace(name: str, argv: Sequence[str], remedy: str) -> Check:
@@ -235,7 +243,7 @@ def _disks() -> list[Check]:
     try:
         cache = cache_dir()
     except UserError as error:
-        return [Check("cache", False, str(error), "set XDG_CACHE_HOME to a directory that can be written")]
+        return [Check("cache", False, str(error), _CACHE_REMEDY)]
     return [_disk("cache", cache), _disk("temporary files", Path(tempfile.gettempdir()))]
 
 
@@ -250,5 +258,5 @@ def _accelerator() -> Check:
     try:
         found = probe()
     except UserError as error:
-        return Check("accelerator", False, str(error), "set XDG_CACHE_HOME to a directory that can be written")
+        return Check("accelerator", False, str(error), _CACHE_REMEDY)
     return Check("accelerator", True, f"{found.name}: {found.why}")

@@ -1,4 +1,4 @@
-"""The store: where runs live on disk, and how a run or a history is found again.
+"""The store: where runs live on disk, and how a run is found again.
 
 `store/NAME/TIME/` is a run; `store/latest` always names the newest one, replaced in one step so that
 a reader never finds it missing.
@@ -9,16 +9,10 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jepsen_blk.errors import UserError
 
-if TYPE_CHECKING:
-    from jepsen_blk.history.record import History
-    from jepsen_blk.spec import Deadline
-
 JOURNAL = "history.blk"
-SPEC = "spec.toml"
 LATEST = "latest"
 _MOST_RUNS_A_SECOND = 1000
 
@@ -50,37 +44,11 @@ def latest(store: Path) -> Path:
 
 
 def find_run(path: Path) -> Path:
-    """Return the run directory that `path` is; raises UserError when it holds no journal."""
+    """Return the run directory that `path` is (a link is followed); UserError when it holds no journal."""
     run = path.resolve()
     if not (run / JOURNAL).is_file():
         raise UserError(f"{path}: not a run: it has no {JOURNAL}")
     return run
-
-
-def read_history(path: Path) -> History:
-    """Read the history of a run directory, of a journal (.blk) or of an interchange file (.jsonl).
-
-    Raises UserError when there is no such thing, HistoryError when what it holds is malformed.
-    """
-    from jepsen_blk.history.interchange import read_jsonl
-    from jepsen_blk.history.journal import read_journal
-
-    file = find_run(path) / JOURNAL if path.is_dir() else path
-    readers = {".blk": read_journal, ".jsonl": read_jsonl}
-    if file.suffix not in readers:
-        raise UserError(f"{path}: give a run directory, a journal (.blk) or an interchange file (.jsonl)")
-    try:
-        return readers[file.suffix](file)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the history: {error.strerror}") from error
-
-
-def deadline_of(path: Path) -> Deadline:
-    """Return the effect deadline that the run was judged by; the default for a file that is no run."""
-    from jepsen_blk.spec import Spec, load_spec
-
-    spec = path / SPEC
-    return load_spec(spec).deadline if spec.is_file() else Spec().deadline
 
 
 def _claim(parent: Path, stamp: str) -> Path:

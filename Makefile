@@ -1,0 +1,48 @@
+# `make demo` is the whole way in on a fresh Debian 12 with make, git and Python 3.11.
+
+BIN := .venv/bin
+INPUTS := debian-packages.txt pyproject.toml scripts/setup
+BENCHES := $(wildcard bench/check.py bench/guest.py)
+
+.PHONY: help setup demo test lint bench doctor clean
+
+help:
+	@echo "make demo    show the bug of 2006 on this machine, and a policy that prevents it"
+	@echo "make test    run all tests; some of them start real guests"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   measure the checker and the guest's I/O"
+	@echo "make doctor  say what this machine lacks"
+	@echo "make setup   install Debian packages (as root or by sudo) and make .venv; the others do it too"
+	@echo "make clean   remove .venv and caches; the store and its runs stay"
+
+# A stamp for each extent, so that the demo does not wait for what only the tests need.
+.venv/ready-run: $(INPUTS)
+	@scripts/setup run
+	@touch $@
+
+.venv/ready-all: $(INPUTS)
+	@scripts/setup all
+	@touch .venv/ready-run $@
+
+setup: .venv/ready-all
+
+demo: .venv/ready-run
+	@$(BIN)/jepsen-blk demo
+
+doctor: .venv/ready-run
+	@$(BIN)/jepsen-blk doctor
+
+test: .venv/ready-all
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+bench: .venv/ready-all
+	@set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python $$bench; done
+
+clean:
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis ./*.egg-info
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

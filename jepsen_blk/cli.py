@@ -1,0 +1,210 @@
+"""The command line: one function a verb, no logic; every way to end is one line and one exit code.
+
+Exit codes: 0 pass, 1 fail, 2 unknown, 254 the user's to mend, 255 the tester's own fault, 130 interrupted.
+What is heavy is imported by the verb that needs it, so that --help and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jepsen_blk import __version__
+from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
+
+_EXIT_INTERRUPTED = 130
+_EXIT_PIPE_CLOSED = 141
+_DEBUG = "JEPSEN_BLK_DEBUG"
+_EXIT_OF_VERDICT = {"pass": EXIT_PASS, "fail": EXIT_FAIL, "unknown": EXIT_UNKNOWN}
+_ADMIN_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""click's UsageError, which recent Typers carry inside and older ones import."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Store = Annotated[Path, typer.Option(help="Where runs are kept.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> int:
+    """Does an acknowledged write survive a virtual machine that moves?"""
+    if version:
+        typer.echo(f"jepsen-blk {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_USER)
+    return EXIT_PASS
+
+
+@app.command("test")
+def run(
+    spec: Annotated[Path | None, typer.Argument(metavar="SPEC.toml", help="The specification.")] = None,
+    conflict: Annotated[str | None, typer.Option(help="The storage's conflict model.")] = None,
+    storage: Annotated[str | None, typer.Option(help="The kind of storage.")] = None,
+    handoff: Annotated[str | None, typer.Option(help="The recovery policy.")] = None,
+    nemesis: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:KEY=VALUE,...]", help="A fault; repeat for a schedule."),
+    ] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds at most.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of everything random.")] = None,
+    name: Annotated[str | None, typer.Option(help="The test's name in the store.")] = None,
+    store: Store = Path("store"),
+    keep_lab: Annotated[bool, typer.Option("--keep-lab", help="Leave the lab up until Ctrl-C.")] = False,
+) -> int:
+    """Run one test; options lay over the specification."""
+    from jepsen_blk.doctor import require_runnable
+    from jepsen_blk.options import read_spec
+
+    given = {
+        "name": name,
+        "seed": seed,
+        "time_limit_s": time_limit,
+        "storage.conflict": conflict,
+        "storage.kind": storage,
+        "handoff.policy": handoff,
+    }
+    specification = read_spec(spec, given, nemesis or ())
+    require_runnable(specification.guest.memory_mb)
+
+    from jepsen_blk.controller import run_test
+    from jepsen_blk.report.terminal import show_test
+
+    with show_test(specification) as view:
+        outcome = asyncio.run(run_test(specification, store, keep_lab=keep_lab, view=view))
+    return _EXIT_OF_VERDICT[outcome.verdict]
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN|FILE", help="A run, a .blk or a .jsonl; without one the newest run."),
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="Until when an indeterminate write may land: never, fence, error.")
+    ] = None,
+    as_json: AsJson = False,
+    store: Store = Path("store"),
+) -> int:
+    """Judge a stored run or a history again."""
+    from jepsen_blk.recheck import judge_path, parse_deadline
+    from jepsen_blk.report.terminal import print_results
+    from jepsen_blk.store import latest
+
+    results = judge_path(path or latest(store), parse_deadline(deadline))
+    if as_json:
+        typer.echo(json.dumps(results))
+    else:
+        print_results(results)
+    return _EXIT_OF_VERDICT[results["verdict"]]
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Say what this machine lacks for a test, and how to get it."""
+    from rich.console import Console
+
+    from jepsen_blk.doctor import examine, is_fit, table, to_json
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps(to_json(checks)))
+    else:
+        Console(highlight=False).print(table(checks))
+        for check in checks:
+            if check.remedy:
+                typer.echo(f"{check.name}: {check.remedy}")
+    return EXIT_PASS if is_fit(checks) else EXIT_USER
+
+
+@app.command()
+def demo(store: Store = Path("store")) -> int:
+    """Show the case of 2006 on this machine, and a policy that prevents it."""
+    from jepsen_blk.demo import run_demo
+    from jepsen_blk.doctor import require_runnable
+    from jepsen_blk.spec import Spec
+
+    require_runnable(Spec().guest.memory_mb)
+    return run_demo(store)
+
+
+@app.command()
+def image(
+    spec: Annotated[Path | None, typer.Argument(metavar="SPEC.toml", help="The specification.")] = None,
+) -> int:
+    """Build the guest's image and its pre-booted state now, so that the first test starts at once."""
+    from jepsen_blk.doctor import require_runnable
+    from jepsen_blk.lab.choose import prepare_lab
+    from jepsen_blk.options import read_spec
+
+    specification = read_spec(spec, {})
+    require_runnable(specification.guest.memory_mb)
+    prepared = asyncio.run(prepare_lab(specification))
+    for key, value in prepared.environment.items():
+        typer.echo(f"{key}: {value}")
+    return EXIT_PASS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; nothing but one line is ever said of an error."""
+    _see_admin_tools()
+    try:
+        code = _invoke(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain again
+        return _EXIT_PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _say("interrupted", _EXIT_INTERRUPTED)
+    except _USAGE_ERROR as error:
+        said = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        return _say(f"{said.rstrip('.')}; see `jepsen-blk --help`", EXIT_USER)
+    except JepsenBlkError as error:
+        _trace()
+        return _say(str(error), error.exit_code)
+    except Exception as error:
+        if _trace():
+            return EXIT_INTERNAL
+        said = f"internal error: {type(error).__name__}: {error}; run with {_DEBUG}=1 for the traceback"
+        return _say(said, EXIT_INTERNAL)
+    return code
+
+
+def _see_admin_tools() -> None:
+    """Let nft and sysctl be found: Debian keeps their folders off an ordinary user's PATH."""
+    given = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
+    os.environ["PATH"] = os.pathsep.join([*given, *_ADMIN_FOLDERS])
+
+
+def _invoke(argv: Sequence[str]) -> int:
+    try:
+        with typer.main.get_command(app).make_context("jepsen-blk", list(argv)) as context:
+            return int(context.command.invoke(context))
+    except typer.Exit as ended:
+        return int(ended.exit_code)
+
+
+def _say(text: str, code: int) -> int:
+    sys.stderr.write(f"jepsen-blk: {' '.join(text.split())}\n")
+    return code
+
+
+def _trace() -> bool:
+    if os.environ.get(_DEBUG):
+        traceback.print_exc()
+        return True
+    return False

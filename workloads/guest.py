@@ -1,0 +1,331 @@
+"""The host's end of the link: one stream of rows, whichever node's socket it comes out of.
+
+A guest that moves between nodes changes sockets in the middle of a frame, and two QEMUs may believe
+that they run it. Only the attached node's frames enter the stream, in the order of their numbers,
+each once; they are in the journal before anything else sees them, and only then acked, so that the
+guest forgets nothing that is not on disk. A second version of a numbered frame is a split brain: it
+is kept in the journal as evidence, and never mistaken for the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jepsen_blk.errors import InternalError, LabError
+from jepsen_blk.history.record import ROW
+from workloads.agent.frames import ROWS, FrameReader
+from workloads.stream import Arrival, RowStream
+
+_REPEAT_S = 0.25
+_GRACE_S = 10.0
+_CALL_TIMEOUT_S = 10.0
+_ACK_EVERY_FRAMES = 16
+_ACK_AFTER_S = 0.05
+_RESEND_AFTER_S = 0.2
+_SPLIT_BRAIN_LIMIT = 16
+
+Observer = Callable[[int, npt.NDArray[np.void]], None]
+"""Called with the boot and its next rows, shape (n,) of dtype ROW, once they are in the journal."""
+
+
+class Sink(Protocol):
+    """Where the stream is kept; each call has it on disk (in the page cache) when it returns."""
+
+    def note(self, note: dict[str, Any]) -> None:
+        """Keep a note."""
+
+    def rows(self, boot: int, sequence: int, payload: bytes) -> None:
+        """Keep a chunk of rows."""
+
+
+class GuestLink:
+    """Implements lab.seams.Guest over one unix socket a node; QEMU connects, and may connect again.
+
+    `operations` counts the rows received; `split_brain` holds a line for each sign of two guests
+    with one memory. A failing sink or observer fails the next call, never silently.
+    """
+
+    def __init__(self, journal: Sink, observers: Sequence[Observer] = ()) -> None:
+        self.operations = 0
+        self.split_brain: list[str] = []
+        self._journal = journal
+        self._observers = tuple(observers)
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[_Connection] = set()
+        self._current: dict[str, _Connection] = {}
+        self._node = ""
+        self._stream: RowStream | None = None
+        self._number = 0
+        self._waiting: dict[int, tuple[dict[str, Any], asyncio.Future[dict[str, Any]]]] = {}
+        self._moved = asyncio.Event()
+        self._failure: Exception | None = None
+        self._acked = 0
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._resend_after_s = 0.0
+
+    async def listen(self, node: str, path: Path) -> None:
+        """Wait for the node's QEMU on a unix socket; the first node is attached until another is."""
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_unix_server(lambda: _Connection(self, node), str(path))
+        except OSError as error:
+            why = error.strerror or error
+            raise LabError(f"{path}: cannot listen for the guest on {node}: {why}") from error
+        self._servers.append(server)
+        self._node = self._node or node
+
+    async def attach(self, node: str) -> None:
+        """Take the guest's stream from this node on; what the old socket swallowed is asked for again.
+
+        Does not wait for the guest, which may be stopped.
+        """
+        self._node = node
+        self._greet()
+
+    async def hello(self, timeout_s: float) -> None:
+        """Return once the guest answers; raises LabError if it does not."""
+        await self._call("ping", {}, timeout_s)
+
+    async def reset(self, boot: int, run: int, seed: int) -> None:
+        """Begin boot number `boot`: the guest forgets everything and numbers its frames from 1 again."""
+        self._stream = None
+        await self._call("reset", {"boot": boot, "run": run, "seed": seed}, _CALL_TIMEOUT_S)
+        self._journal.note({"note": "boot", "boot": boot, "sequence": 1})
+        self._stream = RowStream(boot)
+        self._acked = 0
+        if self._node in self._current:
+            self._current[self._node].stream = self._stream
+
+    async def run(self, workload: dict[str, Any]) -> None:
+        """Start issuing operations, or go on after `quiesce`; `workload` holds WorkloadSpec's fields."""
+        await self._call("run", {"workload": workload}, _CALL_TIMEOUT_S)
+
+    async def quiesce(self, timeout_s: float) -> bool:
+        """Stop issuing and wait until nothing is in flight; False if something still is."""
+        reply = await self._call("quiesce", {"timeout_s": timeout_s}, timeout_s + _GRACE_S)
+        return bool(reply["quiet"])
+
+    async def read_all(self, timeout_s: float) -> None:
+        """Read every block once; returns when all reads have completed and been recorded."""
+        reply = await self._call("read_all", {"timeout_s": timeout_s}, timeout_s + _GRACE_S)
+        if not reply["quiet"]:
+            raise LabError(f"the guest on {self._node} could not read every block within {timeout_s:g} s")
+
+    async def abandon(self) -> int:
+        """Report everything still in flight as indeterminate; return how many there were."""
+        return int((await self._call("abandon", {}, _CALL_TIMEOUT_S))["count"])
+
+    async def ping(self) -> dict[str, Any]:
+        """Return the guest's counters, with `time` (ns, its clock) and `sent_ns`, `received_ns` (ours)."""
+        sent_ns = time.monotonic_ns()
+        reply = await self._call("ping", {}, _CALL_TIMEOUT_S)
+        return {**reply, "sent_ns": sent_ns, "received_ns": time.monotonic_ns()}
+
+    async def bye(self, timeout_s: float) -> None:
+        """End the boot: when all its rows have come, say so in the journal and let the guest go."""
+        await self._call("bye", {}, timeout_s)
+        stream = self._stream
+        if stream is None:
+            raise InternalError("bye without a boot: reset comes first")
+        self._journal.note({"note": "bye", "boot": stream.boot, "sequence": stream.received})
+        self._ack(end=True)
+
+    async def close(self) -> None:
+        """Stop listening and drop every connection."""
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.transport.abort()
+        for server in self._servers:
+            await server.wait_closed()
+
+    async def _call(self, do: str, fields: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Repeat a command until its reply has come, and every row that the reply stands on."""
+        self._number += 1
+        number = self._number
+        command = {"id": number, "do": do, **fields}
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (command, future)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not future.done():
+                    self._send(command)
+                    await asyncio.wait({future}, timeout=_REPEAT_S)
+                    self._raise_failure()
+                reply = future.result()
+                if "error" in reply:
+                    raise LabError(f"the guest on {self._node} refused {do!r}: {reply['error']}")
+                await self._caught_up(reply["sequence"])
+                return reply
+        except TimeoutError as error:
+            raise LabError(
+                f"the guest on {self._node} did not complete {do!r} within {timeout_s:g} s"
+            ) from error
+        finally:
+            del self._waiting[number]
+
+    async def _caught_up(self, sequence: int) -> None:
+        while self._stream is not None and self._stream.received < sequence:
+            self._moved.clear()
+            try:
+                await asyncio.wait_for(self._moved.wait(), _REPEAT_S)
+            except TimeoutError:
+                self._ack(resend=True)
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def connected(self, connection: _Connection) -> None:
+        """Take in a new connection; the newest is the one that counts for its node."""
+        self._connections.add(connection)
+        self._current[connection.node] = connection
+        if connection.node == self._node:
+            self._greet()
+
+    def disconnected(self, connection: _Connection) -> None:
+        """Forget a connection."""
+        self._connections.discard(connection)
+        if self._current.get(connection.node) is connection:
+            del self._current[connection.node]
+
+    def received(self, connection: _Connection, data: bytes) -> None:
+        """Take in bytes of a connection; the first failure is kept and nothing is taken in after it."""
+        if self._failure is not None:
+            return
+        try:
+            for kind, sequence, payload in connection.reader.feed(data):
+                if kind == ROWS:
+                    self._take_rows(connection, sequence, payload)
+                else:
+                    self._take_message(payload)
+        except (
+            Exception
+        ) as error:  # whatever the sink or an observer raises belongs to the caller of a command
+            self._failure = error
+            self._moved.set()
+
+    def _take_message(self, payload: bytes) -> None:
+        message = json.loads(payload)
+        _, future = self._waiting.get(message.get("re", 0), (None, None))
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def _take_rows(self, connection: _Connection, sequence: int, payload: bytes) -> None:
+        stream = connection.stream
+        if stream is None:
+            return
+        if stream is not self._stream or self._current.get(self._node) is not connection:
+            if stream.overhear(connection.node, sequence, payload) is Arrival.DIVERGED:
+                self._split(stream, connection.node, sequence, payload)
+            return
+        arrival = stream.arrive(sequence, payload)
+        if arrival is Arrival.NEXT:
+            self._accept(stream, payload)
+        elif arrival is Arrival.GAP:
+            self._ask_again()
+        elif arrival is Arrival.DIVERGED:
+            self._split(stream, connection.node, sequence, payload)
+
+    def _accept(self, stream: RowStream, payload: bytes) -> None:
+        self._journal.rows(stream.boot, stream.received, payload)
+        rows = np.frombuffer(payload, dtype=ROW)
+        self.operations += len(rows)
+        for observe in self._observers:
+            observe(stream.boot, rows)
+        other = stream.contradiction()
+        if other is not None:
+            self._split(stream, other[0], stream.received, other[1])
+        self._moved.set()
+        if stream.received - self._acked >= _ACK_EVERY_FRAMES:
+            self._ack()
+        elif self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(_ACK_AFTER_S, self._ack)
+
+    def _split(self, stream: RowStream, node: str, sequence: int, payload: bytes) -> None:
+        """Keep the evidence that two guests run with one memory: the second version of a frame."""
+        if len(self.split_brain) >= _SPLIT_BRAIN_LIMIT:
+            return
+        self.split_brain.append(
+            f"split brain: frame {sequence} of boot {stream.boot} came a second time, with other "
+            f"operations, from {node}"
+        )
+        self._journal.rows(stream.boot, sequence, payload)
+        self._journal.note({"note": "split-brain", "boot": stream.boot, "sequence": sequence, "node": node})
+
+    def _ask_again(self) -> None:
+        """Ask for what is missing, once in a while: what is on its way already comes first."""
+        now_s = time.monotonic()
+        if now_s >= self._resend_after_s:
+            self._resend_after_s = now_s + _RESEND_AFTER_S
+            self._ack(resend=True)
+
+    def _greet(self) -> None:
+        """Tell the guest behind the attached node's socket what has come, and ask again what was asked."""
+        connection = self._current.get(self._node)
+        if connection is None:
+            return
+        if self._stream is not None:
+            connection.stream = self._stream
+            self._ack(resend=True)
+        for command, future in self._waiting.values():
+            if not future.done():
+                self._send(command)
+
+    def _ack(self, *, resend: bool = False, end: bool = False) -> None:
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+        stream = self._stream
+        if stream is None:
+            return
+        self._acked = stream.received
+        message = {"do": "ack", "boot": stream.boot, "seq": stream.received}
+        self._send(message | ({"resend": True} if resend else {}) | ({"end": True} if end else {}))
+
+    def _send(self, message: dict[str, Any]) -> None:
+        """Send a line to the attached node, if it is connected; who needs it sent repeats it.
+
+        The newline before it ends whatever the guest has of a line that a lost socket cut short.
+        """
+        connection = self._current.get(self._node)
+        if connection is not None:
+            connection.transport.write(b"\n" + json.dumps(message).encode() + b"\n")
+
+
+class _Connection(asyncio.Protocol):
+    """One connection of a node's QEMU; `stream` is the boot whose frames come out of it."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, link: GuestLink, node: str) -> None:
+        self.node = node
+        self.reader = FrameReader()
+        self.stream: RowStream | None = None
+        self._link = link
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Announce the connection."""
+        if not isinstance(transport, asyncio.Transport):
+            raise InternalError("a unix socket without a transport to write to")
+        self.transport = transport
+        self._link.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the bytes on."""
+        self._link.received(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Announce the end."""
+        self._link.disconnected(self)

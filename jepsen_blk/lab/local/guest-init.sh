@@ -7,7 +7,7 @@ $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
 exec </dev/console >/dev/console 2>&1
 while read -r module; do $b insmod "/lib/modules/$module.ko"; done </lib/modules/order
-until [ -e /dev/vda ] && [ -e /dev/vport0p1 ]; do $b usleep 10000; done
+until set -- /dev/vport*p1 && [ -e "$1" ] && [ -e /dev/vda ]; do $b usleep 10000; done
 echo none >/sys/block/vda/queue/scheduler
 echo 2 >/sys/block/vda/queue/nomerges   # one request of the workload is one request on the wire
-exec python3.11 -S -m workloads.agent --device /dev/vda --port /dev/vport0p1
+exec python3.11 -S -m workloads.agent --device /dev/vda --port "$1"

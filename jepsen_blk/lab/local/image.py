@@ -37,7 +37,7 @@ _AGENT = Path(workloads.__file__).parent / "agent"
 _BUILD_TIMEOUT_S = 120
 _TRACE = """
 import importlib, sys
-for name in ("workloads.agent.__main__", "encodings.ascii", "encodings.latin_1", "traceback"):
+for name in ("workloads.agent.__main__", "runpy", "encodings.ascii", "encodings.latin_1", "traceback"):
     importlib.import_module(name)
 for module in list(sys.modules.values()):
     path = getattr(module, "__file__", None)
@@ -87,6 +87,8 @@ def ensure_image(kernel: Path | None = None, extra: Extra | None = None) -> Gues
     initramfs = cache_dir() / f"initramfs-{key}.cpio"
     with locked(cache_dir() / "initramfs.lock"):
         if not initramfs.exists():
+            for left in cache_dir().glob("build.*"):  # of a builder that was killed: we hold its lock
+                shutil.rmtree(left)
             with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="build.") as scratch:
                 tree = Path(scratch) / "tree"
                 _lay_out(tree, base, modules, extra)
@@ -183,6 +185,8 @@ def copy_libraries(tree: Path, binary: Path, base: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for line in listed.splitlines():
         name, arrow, rest = line.strip().partition(" => ")
+        if name.startswith("/"):
+            continue  # the loader lists itself by its path on the host: it is in place already
         if arrow and rest.startswith("/"):
             shutil.copy(rest.rpartition(" (")[0], target / name)
         elif "not found" in line:

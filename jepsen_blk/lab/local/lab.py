@@ -22,7 +22,7 @@ from jepsen_blk.lab.local.image import ensure_image
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
 from jepsen_blk.lab.local.qemu import BINARY, Machine
 from jepsen_blk.lab.local.snapshot import ensure_snapshot
-from jepsen_blk.lab.local.storage_node import STORAGE_PORTS, start_storage
+from jepsen_blk.lab.local.storage_node import start_storage, storage_ports
 from jepsen_blk.lab.network import CommandNetwork, End, Route
 from jepsen_blk.lab.seams import GuestStream, Path_
 from jepsen_blk.spec import Spec
@@ -111,8 +111,9 @@ async def _build(
         raise UserError(f"{run_dir}: the lab has a /run of its own; choose a store elsewhere with --store")
     logs = run_dir / "logs"
     nodes = await _make_nodes(namespaces)
-    network = CommandNetwork(_routes(nodes))
-    places = {name: _place(nodes[name]) for name in GUEST_NODES}
+    ports = storage_ports(prepared.spec.storage.kind)
+    network = CommandNetwork(_routes(nodes, ports))
+    places = {name: _place(nodes[name], ports[name]) for name in GUEST_NODES}
     hypervisor = QemuHypervisor(prepared.machine, places, namespaces, network, logs, stream.attach)
     for name in GUEST_NODES:
         await stream.listen(name, namespaces.run_dir / f"agent-{name}.sock")
@@ -154,17 +155,17 @@ async def _plug(root: LocalNode, node: LocalNode, path: Path_, address: str) -> 
     await node.run(["ip", "link", "set", device, "up"])
 
 
-def _routes(nodes: dict[str, LocalNode]) -> dict[tuple[str, Path_], Route]:
+def _routes(nodes: dict[str, LocalNode], ports: dict[str, int]) -> dict[tuple[str, Path_], Route]:
     routes = {}
     storage = End(nodes[STORAGE_NODE], STORAGE_ADDRESS)
     for name, peer in (GUEST_NODES, GUEST_NODES[::-1]):
         near = {path: End(nodes[name], f"{prefix}.{_HOSTS[name]}") for path, prefix in _NETWORKS.items()}
         far = End(nodes[peer], f"{_NETWORKS[Path_.MIGRATION]}.{_HOSTS[peer]}")
-        routes[name, Path_.STORAGE] = Route(near[Path_.STORAGE], (storage,), STORAGE_PORTS[name])
+        routes[name, Path_.STORAGE] = Route(near[Path_.STORAGE], (storage,), ports[name])
         routes[name, Path_.MIGRATION] = Route(near[Path_.MIGRATION], (far,))
     return routes
 
 
-def _place(node: LocalNode) -> Place:
+def _place(node: LocalNode, port: int) -> Place:
     address = f"{_NETWORKS[Path_.MIGRATION]}.{_HOSTS[node.name]}"
-    return Place(node, address, STORAGE_ADDRESS, STORAGE_PORTS[node.name], node.name)
+    return Place(node, address, STORAGE_ADDRESS, port, node.name)

@@ -1,0 +1,95 @@
+"""The storage node of the local lab: which servers run on it for each kind of storage.
+
+A stock server listens on the node's loopback alone, so that every byte of a guest passes the holding
+proxy; the policy target needs no proxy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from jepsen_blk.errors import LabError
+from jepsen_blk.lab.local.namespaces import LocalNode, LocalProcess, Namespaces
+from jepsen_blk.spec import Spec
+from jepsen_blk.storage.control import StorageControl
+from jepsen_blk.storage.servers import (
+    Listen,
+    PolicyTarget,
+    nbdkit_memory_argv,
+    policy_target_argv,
+    proxy_argv,
+    qemu_storage_daemon_argv,
+    wait_listening,
+)
+
+_POLICY_PORT = 10809
+_PROXY_PORTS = {"x": 10811, "y": 10812}
+_STOCK = Listen("127.0.0.1", 10810)
+_READY_TIMEOUT_S = 10.0
+
+Kind = Literal["policy", "nbdkit-memory", "qemu-storage-daemon"]
+
+
+def storage_ports(kind: Kind) -> dict[str, int]:
+    """Return the port that each guest node connects to: the proxy tells nodes apart by port."""
+    return dict.fromkeys(_PROXY_PORTS, _POLICY_PORT) if kind == "policy" else _PROXY_PORTS
+
+
+async def start_storage(
+    spec: Spec, node: LocalNode, address: str, namespaces: Namespaces, run_dir: Path
+) -> StorageControl:
+    """Start the servers, their logs in `run_dir`, and return their control once they answer."""
+    control = StorageControl(namespaces.run_dir / "storage.sock")
+    socket, log = namespaces.inner_run_dir / "storage.sock", run_dir / "target.jsonl"
+    if spec.storage.kind == "policy":
+        argv = policy_target_argv(
+            Listen(address, _POLICY_PORT),
+            PolicyTarget(
+                size_bytes=spec.size_bytes,
+                conflict=spec.storage.conflict,
+                latency_ms=spec.storage.write_latency_ms,
+                flush=spec.storage.flush,
+                control=socket,
+                log=log,
+                backing=spec.storage.backing.resolve() if spec.storage.backing else None,
+            ),
+        )
+    else:
+        await _start_stock(spec, node, namespaces, run_dir / "logs/stock-server.log")
+        listens = {name: Listen(address, port) for name, port in _PROXY_PORTS.items()}
+        argv = proxy_argv(listens, _STOCK, socket, log)
+    process = await node.start(argv, log=run_dir / "logs/storage.log")
+    await _answering(control, process)
+    return control
+
+
+async def _start_stock(spec: Spec, node: LocalNode, namespaces: Namespaces, log: Path) -> None:
+    if spec.storage.kind == "nbdkit-memory":
+        argv = nbdkit_memory_argv(_STOCK, spec.size_bytes)
+    else:
+        image = namespaces.run_dir / "disk.img"
+        with image.open("wb") as file:
+            file.truncate(spec.size_bytes)
+        argv = qemu_storage_daemon_argv(_STOCK, namespaces.inner_run_dir / image.name, tuple(_PROXY_PORTS))
+    process = await node.start(argv, log=log)
+
+    async def listening() -> bool:
+        if not process.running:
+            raise LabError(f"{spec.storage.kind} did not start: {process.tail()}")
+        try:
+            await node.run(["bash", "-c", f"exec 3<>/dev/tcp/{_STOCK.host}/{_STOCK.port}"])
+        except LabError:
+            return False
+        return True
+
+    await wait_listening(listening, spec.storage.kind, _READY_TIMEOUT_S)
+
+
+async def _answering(control: StorageControl, process: LocalProcess) -> None:
+    try:
+        await control.wait_ready(_READY_TIMEOUT_S)
+    except LabError as error:
+        if process.running:
+            raise
+        raise LabError(f"the storage did not start: {process.tail()}") from error

@@ -1,0 +1,243 @@
+"""The journal: a run's history on disk, written before anything else sees it.
+
+A test that dies (a full disk, a killed controller, a crash of the host) must still be checkable, so
+each chunk is one write() to an unbuffered file and carries its own checksum. Reading leaves out a
+torn last chunk and says how long it was; damage with intact chunks after it is an error, since a
+history with a hole in its middle would be judged as if the missing operations never happened.
+
+The layout is in docs/design.md, "Journal".
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jepsen_blk.errors import HistoryError, InternalError
+from jepsen_blk.history.record import ROW, F, Fence, History, Outcome
+
+MAGIC = b"JBH1"
+HEADER = struct.Struct("<4sBxHIII")
+ROWS = 1
+NOTE = 2
+
+Rows = npt.NDArray[np.void]
+
+
+class JournalWriter:
+    """Appends chunks to a new journal; each call is one write(), in the page cache when it returns.
+
+    Raises HistoryError if the file exists (a history is never overwritten) or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = path.open("xb", buffering=0)
+        except FileExistsError as error:
+            raise HistoryError(f"{path}: a journal is there already; choose another directory") from error
+        except OSError as error:
+            raise HistoryError(f"{path}: cannot create the journal: {error.strerror}") from error
+
+    def note(self, note: dict[str, Any]) -> None:
+        """Append a JSON note; `note["note"]` says what it is (open, boot, fence, bye, close)."""
+        if not isinstance(note.get("note"), str):
+            raise InternalError(f"a journal note needs a 'note' of type str, not {note!r}")
+        self._append(NOTE, 0, 0, json.dumps(note, separators=(",", ":")).encode())
+
+    def rows(self, boot: int, sequence: int, payload: bytes) -> None:
+        """Append `payload`, a whole number of 32-byte `ROW`s, as the boot's chunk `sequence`."""
+        if not payload or len(payload) % ROW.itemsize:
+            raise InternalError(f"{len(payload)} bytes are not a whole number of {ROW.itemsize}-byte rows")
+        self._append(ROWS, boot, sequence, payload)
+
+    def close(self) -> None:
+        """Write the `close` note (the controller ended in order) and close the file; once is enough."""
+        if not self._file.closed:
+            self.note({"note": "close"})
+            self._file.close()
+
+    def _append(self, kind: int, boot: int, sequence: int, payload: bytes) -> None:
+        chunk = HEADER.pack(MAGIC, kind, boot, sequence, len(payload), zlib.crc32(payload)) + payload
+        try:
+            written = self._file.write(chunk)
+        except OSError as error:
+            raise HistoryError(f"{self._path}: cannot write the journal: {error.strerror}") from error
+        if written != len(chunk):
+            raise HistoryError(f"{self._path}: wrote {written} of {len(chunk)} bytes; is the disk full?")
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A journal as read: the history, the notes in order, and how it ended.
+
+    `torn_bytes` is the length of the torn last chunk that was left out; `closed` tells whether the
+    controller ended in order; `run` is the run id of the `open` note ("" without one).
+    """
+
+    history: History
+    notes: tuple[dict[str, Any], ...]
+    torn_bytes: int
+    closed: bool
+    run: str
+
+
+class _Chunk(NamedTuple):
+    offset: int
+    kind: int
+    boot: int
+    sequence: int
+    crc: int
+    payload: memoryview
+
+
+def read_journal(path: Path) -> Journal:
+    """Read a journal, leaving out a torn last chunk.
+
+    Raises HistoryError, with the byte offset, if a chunk before the end is damaged or holds no
+    operations, and if the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot read the journal: {error.strerror}") from error
+    chunks = list(_chunks(path, data))
+    end = chunks[-1].offset + HEADER.size + len(chunks[-1].payload) if chunks else 0
+    notes = tuple(_note(path, chunk) for chunk in chunks if chunk.kind == NOTE)
+    history = _history(path, _distinct(chunks), notes)
+    return Journal(
+        history=history,
+        notes=notes,
+        torn_bytes=len(data) - end,
+        closed=any(note["note"] == "close" for note in notes),
+        run=next((str(note.get("run", "")) for note in notes if note["note"] == "open"), ""),
+    )
+
+
+def _chunks(path: Path, data: bytes) -> Iterator[_Chunk]:
+    view = memoryview(data)
+    offset = 0
+    while offset < len(data):
+        chunk, why = _chunk_at(view, offset)
+        if chunk is None:
+            if _intact_after(data, offset):
+                raise HistoryError(
+                    f"{path}: damaged at byte {offset} ({why}) with intact chunks after it; "
+                    "restore the file, its history has a hole"
+                )
+            return
+        yield chunk
+        offset += HEADER.size + len(chunk.payload)
+
+
+def _chunk_at(view: memoryview, offset: int) -> tuple[_Chunk | None, str]:
+    """Return the chunk at `offset`, or None and what is wrong with it."""
+    if offset + HEADER.size > len(view):
+        return None, "an incomplete header"
+    magic, kind, boot, sequence, length, crc = HEADER.unpack_from(view, offset)
+    if magic != MAGIC or kind not in (ROWS, NOTE):
+        return None, "no chunk header"
+    payload = view[offset + HEADER.size : offset + HEADER.size + length]
+    if len(payload) != length:
+        return None, f"a chunk of {length} bytes that ends after {len(payload)}"
+    if zlib.crc32(payload) != crc:
+        return None, "a wrong checksum"
+    return _Chunk(offset, kind, boot, sequence, crc, payload), ""
+
+
+def _intact_after(data: bytes, offset: int) -> bool:
+    """Tell a hole from a torn tail: only a hole has an intact chunk somewhere after it."""
+    view = memoryview(data)
+    place = data.find(MAGIC, offset + 1)
+    while place != -1:
+        if _chunk_at(view, place)[0] is not None:
+            return True
+        place = data.find(MAGIC, place + 1)
+    return False
+
+
+def _distinct(chunks: list[_Chunk]) -> list[_Chunk]:
+    """Return the row chunks, without repetitions of the same chunk (a resend after a lost ack).
+
+    A repeated sequence number with OTHER rows stays: two copies of one boot are running.
+    """
+    seen: set[tuple[int, int, int, int]] = set()
+    distinct = []
+    for chunk in chunks:
+        key = (chunk.boot, chunk.sequence, chunk.crc, len(chunk.payload))
+        if chunk.kind == ROWS and key not in seen:
+            seen.add(key)
+            distinct.append(chunk)
+    return distinct
+
+
+def _note(path: Path, chunk: _Chunk) -> dict[str, Any]:
+    try:
+        note = json.loads(bytes(chunk.payload))
+    except ValueError as error:
+        raise HistoryError(f"{path}: the note at byte {chunk.offset} is not JSON: {error}") from error
+    if not isinstance(note, dict) or not isinstance(note.get("note"), str):
+        raise HistoryError(f"{path}: the note at byte {chunk.offset} does not say what it is")
+    integers = {"fence": ("boot", "time"), "boot": ("boot",), "bye": ("boot",)}.get(note["note"], ())
+    for key in integers:
+        if type(note.get(key)) is not int:
+            raise HistoryError(
+                f"{path}: the {note['note']} note at byte {chunk.offset} needs an integer {key!r}"
+            )
+    return note
+
+
+def _history(path: Path, chunks: list[_Chunk], notes: tuple[dict[str, Any], ...]) -> History:
+    for chunk in chunks:
+        if len(chunk.payload) % ROW.itemsize:
+            raise HistoryError(
+                f"{path}: the chunk at byte {chunk.offset} holds {len(chunk.payload)} bytes, "
+                f"not a whole number of {ROW.itemsize}-byte rows"
+            )
+    rows: Rows = np.frombuffer(b"".join(chunk.payload for chunk in chunks), dtype=ROW)
+    counts = np.array([len(chunk.payload) // ROW.itemsize for chunk in chunks], dtype=np.int64)
+    boots = np.array([chunk.boot for chunk in chunks], dtype=np.int32)
+    _validate(path, rows, chunks, counts)
+    begun = {int(boot) for boot in boots} | {note["boot"] for note in notes if note["note"] == "boot"}
+    ended = {note["boot"] for note in notes if note["note"] == "bye"}
+    return History(
+        f=rows["f"].copy(),
+        outcome=rows["outcome"].copy(),
+        process=rows["process"].astype(np.int32),
+        boot=np.repeat(boots, counts),
+        block=rows["block"].astype(np.int64),
+        value=rows["value"].astype(np.int64),
+        start=rows["start"].astype(np.int64),
+        finish=rows["finish"].astype(np.int64),
+        fences=tuple(Fence(note["time"], note["boot"]) for note in notes if note["note"] == "fence"),
+        lost_tails=frozenset(begun - ended),
+    )
+
+
+def _validate(path: Path, rows: Rows, chunks: list[_Chunk], counts: npt.NDArray[np.int64]) -> None:
+    """Refuse rows that are no operations, naming the byte at which the first one stands."""
+    write = rows["f"] == F.WRITE
+    wrong = (
+        ("an unknown f", rows["f"] > F.FLUSH),
+        ("an unknown outcome", rows["outcome"] > Outcome.INFO),
+        ("a finish before its start", rows["finish"] < rows["start"]),
+        ("a write of a value below 1", write & (rows["value"] < 1)),
+    )
+    for what, mask in wrong:
+        if mask.any():
+            row = int(mask.argmax())
+            ends = np.cumsum(counts)
+            chunk = int(np.searchsorted(ends, row, side="right"))
+            within = row - int(ends[chunk] - counts[chunk])
+            offset = chunks[chunk].offset + HEADER.size + within * ROW.itemsize
+            raise HistoryError(
+                f"{path}: the row at byte {offset} has {what}; the agent that wrote it is at fault"
+            )

@@ -179,7 +179,9 @@ def _run(argv: Sequence[str]) -> _Done:
 
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Check("Python", sys.version_info >= (3, 11), f"{version}, {sys.executable}", "")
+    new_enough = sys.version_info >= (3, 11)
+    remedy = "" if new_enough else "set PYTHON to one of 3.11 or later and run `make setup`"
+    return Check("Python", new_enough, f"{version}, {sys.executable}", remedy)
 
 
 def _command(command: str, package: str, used_by: str = "") -> Check:

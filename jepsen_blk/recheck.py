@@ -40,13 +40,10 @@ def parse_deadline(name: str | None) -> Deadline | None:
 
 
 def _read(file: Path) -> History:
-    try:
-        if file.suffix == ".blk":
-            return read_journal(file).history
-        if file.suffix == ".jsonl":
-            return read_jsonl(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot read the history: {error.strerror}") from error
+    if file.suffix == ".blk":
+        return read_journal(file).history
+    if file.suffix == ".jsonl":
+        return read_jsonl(file)
     if not file.exists():
         raise UserError(f"{file}: no such run or file")
     raise UserError(f"{file}: give a run directory, a journal (.blk) or an interchange file (.jsonl)")

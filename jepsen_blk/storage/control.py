@@ -104,11 +104,15 @@ class StorageControl:
             raise LabError(f"{self._path}: no answer to {what} within {bound_s:g} s; see its log") from error
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or error
-            raise LabError(f"{self._path}: the storage does not answer {what} ({why}); see its log") from error
+            raise LabError(
+                f"{self._path}: the storage does not answer {what} ({why}); see its log"
+            ) from error
         try:
             reply = json.loads(line)
         except ValueError as error:
-            raise LabError(f"{self._path}: the storage ended without answering {what}; see its log") from error
+            raise LabError(
+                f"{self._path}: the storage ended without answering {what}; see its log"
+            ) from error
         if not reply["ok"]:
             raise LabError(f"{self._path}: {what}: {reply['error']}")
         return dict(reply)

@@ -36,7 +36,7 @@ class WriteLine(NamedTuple):
 
 
 class TargetLog:
-    """Appends to the file at `path`; call `start` in the process that logs (threads do not survive a fork)."""
+    """Appends to the file at `path`; `start` belongs into the process that logs, after any fork."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")

@@ -84,7 +84,10 @@ def qemu_storage_daemon_argv(listen: Listen, image: Path, nodes: Sequence[str]) 
         f"addr.type=inet,addr.host={listen.host},addr.port={listen.port}",
     ]
     for number, node in enumerate(nodes):
-        argv += ["--export", f"type=nbd,id=export{number},node-name=disk,name={_qemu_value(node)},writable=on"]
+        argv += [
+            "--export",
+            f"type=nbd,id=export{number},node-name=disk,name={_qemu_value(node)},writable=on",
+        ]
     return argv
 
 
@@ -135,7 +138,9 @@ def refuse_used_device(path: Path, size_bytes: int, *, force: bool = False) -> N
     if available < size_bytes and stat.S_ISBLK(mode):
         raise UserError(f"{path}: has {available} bytes, the test needs {size_bytes}; use fewer blocks")
     if place is not None and not force:
-        raise UserError(f"{path}: holds data (at byte {place}) that the test would destroy; wipe it, or force")
+        raise UserError(
+            f"{path}: holds data (at byte {place}) that the test would destroy; wipe it, or force"
+        )
 
 
 def _nbdkit(listen: Listen) -> list[str]:

@@ -24,7 +24,7 @@ from jepsen_blk.storage.log import TargetLog
 from jepsen_blk.storage.target.backing import FileBacking, MemoryBacking
 from jepsen_blk.storage.target.control import ControlServer
 from jepsen_blk.storage.target.peers import PeerWatcher
-from jepsen_blk.storage.target.server import CommandError, Connection, Target
+from jepsen_blk.storage.target.server import Connection, Target
 
 API_VERSION = 2
 

@@ -1,0 +1,306 @@
+"""A holding proxy for stock storage servers: the network as the place where a write stays alive.
+
+    python -m jepsen_blk.storage.proxy --listen x=127.0.0.1:10810 --listen y=127.0.0.1:10811 \
+        --server 127.0.0.1:10809 --control proxy.sock --log target.jsonl
+
+Each node has a port of its own, which is how the proxy knows it. The proxy answers the control
+protocol of the policy target, except for fencing, which a stock server has not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from jepsen_blk.errors import EXIT_INTERNAL, LabError
+from jepsen_blk.storage.holds import HoldBook, HoldError
+from jepsen_blk.storage.log import TargetLog, WriteLine
+from jepsen_blk.storage.nbd_wire import Stream, WireError
+from jepsen_blk.storage.parking import ParkedConnection, ProxiedWrite
+from jepsen_blk.storage.requests import MAX_REQUEST_BYTES, RequestError, ok, parse_request, refused
+from jepsen_blk.storage.servers import Listen
+
+_log = logging.getLogger("jepsen_blk.storage.proxy")
+_CONNECT_TIMEOUT_S = 5.0
+_REQUEST_TIMEOUT_S = 5.0
+_STREAM_BYTES = 1 << 20
+_CLIENT_BUFFER_BYTES = 8 << 20
+"""Replies kept for a client that does not read, before replies of the server are left unread."""
+
+
+class Proxy:
+    """All connections of all nodes, their writes and holds; implements the ledger of `parking`."""
+
+    def __init__(self, server: Listen | Path, log: TargetLog) -> None:
+        self._server = server
+        self._target_log = log
+        self._holds = HoldBook()
+        self._in_flight: dict[int, ProxiedWrite] = {}
+        self._connections: set[ParkedConnection] = set()
+        self._last_id = 0
+        self._counts: Counter[str] = Counter()
+        self._watchers: set[asyncio.Event] = set()
+
+    # What a connection reports.
+
+    def next_id(self) -> int:
+        """Return a fresh id for a write."""
+        self._last_id += 1
+        return self._last_id
+
+    def arrived(self, write: ProxiedWrite) -> None:
+        """Note a write, and catch it if a hold waits for it."""
+        self._in_flight[write.id] = write
+        hold = self._holds.match(write.node, write.blocks)
+        if hold is None:
+            return
+        write.hold = hold
+        write.delivered = False
+        self._counts["held"] += 1
+        self._holds.catch(hold, write.blocks, write.describe())
+        self._target_log.event(
+            "held",
+            id=write.id,
+            hold=hold.id,
+            node=write.node,
+            block=write.describe()["block"],
+            value=write.value,
+            time=time.monotonic_ns(),
+        )
+        self._notify()
+
+    def ended(self, write: ProxiedWrite, *, failed: bool, why: str) -> None:
+        """Log the write and wake whoever waits for it."""
+        done_ns = time.monotonic_ns()
+        del self._in_flight[write.id]
+        self._counts["error" if failed else "ok"] += 1
+        self._target_log.write(
+            WriteLine(
+                write.id,
+                write.node,
+                write.blocks[0] if write.blocks else 0,
+                write.value,
+                write.process,
+                write.received_ns,
+                None if failed else done_ns,
+                done_ns,
+                "park" if write.parked else "apply",
+                "error" if failed else "ok",
+                why,
+            )
+        )
+        if write.hold is not None:
+            write.hold.landed = True
+            self._target_log.flush()
+        elif not failed:
+            self._holds.completed(write.node, write.blocks)
+        self._notify()
+
+    async def serve(self, node: str, client: Stream) -> None:
+        """Relay one connection of `node` until it is done."""
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                server = await self._connect()
+        except (OSError, TimeoutError) as error:
+            _log.error("%s: the server %s cannot be reached: %s", node, self._server, error)
+            client.writer.close()
+            return
+        self._target_log.event("connect", node=node, time=time.monotonic_ns())
+        client.writer.transport.set_write_buffer_limits(high=_CLIENT_BUFFER_BYTES)
+        connection = ParkedConnection(node, client, server, self)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        except WireError as error:
+            _log.error("%s: %s", node, error)
+        finally:
+            self._connections.discard(connection)
+            self._target_log.event("disconnect", node=node, time=time.monotonic_ns())
+
+    async def _connect(self) -> Stream:
+        if isinstance(self._server, Path):
+            return Stream(*await asyncio.open_unix_connection(self._server, limit=_STREAM_BYTES))
+        return Stream(
+            *await asyncio.open_connection(self._server.host, self._server.port, limit=_STREAM_BYTES)
+        )
+
+    # What the control socket asks.
+
+    async def answer(self, line: bytes) -> bytes:
+        """Answer one control request."""
+        handlers: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+            "hold": self._hold,
+            "wait_held": self._wait_held,
+            "wait_writes": self._wait_writes,
+            "release": self._release,
+            "wait_landed": self._wait_landed,
+            "in_flight": self._describe_in_flight,
+            "unfence": self._unfence,
+            "stats": self._stats,
+        }
+        try:
+            request = parse_request(line)
+            handler = handlers.get(request.do)
+            if handler is None:
+                return refused("the stock server has no fencing")
+            return ok(**await handler(**request.fields))
+        except (RequestError, HoldError) as error:
+            return refused(str(error))
+        except TimeoutError:
+            return refused("timeout")
+
+    async def _hold(self, node: str, blocks: list[int]) -> dict[str, Any]:
+        return {"hold": self._holds.arm(node, blocks).id}
+
+    async def _wait_held(self, hold: int, timeout_s: float) -> dict[str, Any]:
+        await self._await(lambda: self._holds.is_caught(hold), timeout_s)
+        return {"write": self._holds.get(hold).caught}
+
+    async def _wait_writes(self, node: str, block: int, count: int, timeout_s: float) -> dict[str, Any]:
+        await self._await(lambda: self._holds.count(node, block) >= count, timeout_s)
+        return {}
+
+    async def _release(self, hold: int) -> dict[str, Any]:
+        released = self._holds.release(hold)
+        if released is not None and released.caught is not None:
+            self._target_log.event("released", hold=hold, id=released.caught["id"], time=time.monotonic_ns())
+            for connection in self._connections:
+                connection.deliver()
+        self._notify()
+        return {}
+
+    async def _wait_landed(self, hold: int, timeout_s: float) -> dict[str, Any]:
+        await self._await(lambda: self._holds.get(hold).landed, timeout_s)
+        return {}
+
+    async def _describe_in_flight(self, node: str) -> dict[str, Any]:
+        return {"writes": [write.describe() for write in self._in_flight.values() if write.node == node]}
+
+    async def _unfence(self, node: str) -> dict[str, Any]:
+        return {}
+
+    async def _stats(self) -> dict[str, Any]:
+        return {
+            "stats": {
+                "received": self._last_id,
+                "applied": self._counts["ok"],
+                "ignored": 0,
+                "refused": 0,
+                "aborted": 0,
+                "errors": self._counts["error"],
+                "held": self._counts["held"],
+                "in_flight": len(self._in_flight),
+            }
+        }
+
+    async def _await(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        event = asyncio.Event()
+        self._watchers.add(event)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition():
+                    event.clear()
+                    await event.wait()
+        finally:
+            self._watchers.discard(event)
+
+    def _notify(self) -> None:
+        for event in self._watchers:
+            event.set()
+
+
+async def run_proxy(listens: dict[str, Listen], server: Listen | Path, control: Path, log_path: Path) -> None:
+    """Serve until SIGTERM or SIGINT; raises LabError when an address cannot be listened on."""
+    log = TargetLog(log_path)
+    log.start()
+    proxy = Proxy(server, log)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tasks: set[asyncio.Task[None]] = set()
+    try:
+        for node, listen in listens.items():
+            await _listen(proxy, node, listen, tasks)
+        with contextlib.suppress(FileNotFoundError):
+            control.unlink()
+        await asyncio.start_unix_server(_control_handler(proxy), control, limit=MAX_REQUEST_BYTES)
+        await stop.wait()
+    except OSError as error:
+        raise LabError(f"the proxy cannot listen: {error}; is the address free?") from error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        log.close()
+
+
+async def _listen(proxy: Proxy, node: str, listen: Listen, tasks: set[asyncio.Task[None]]) -> None:
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(proxy.serve(node, Stream(reader, writer)))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    await asyncio.start_server(accept, listen.host, listen.port, limit=_STREAM_BYTES)
+
+
+def _control_handler(
+    proxy: Proxy,
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A client that is gone, or sends nothing, wants no answer.
+        with contextlib.suppress(OSError, ValueError, TimeoutError):
+            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                line = await reader.readline()
+            writer.write(await proxy.answer(line))
+            await writer.drain()
+        writer.close()
+
+    return handle
+
+
+def _address(text: str) -> Listen:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not ADDR:PORT")
+    return Listen(host.strip("[]"), int(port))
+
+
+def _node_address(text: str) -> tuple[str, Listen]:
+    node, _, address = text.partition("=")
+    return node, _address(address)
+
+
+def _server_address(text: str) -> Listen | Path:
+    return Path(text.removeprefix("unix:")) if text.startswith("unix:") else _address(text)
+
+
+def main() -> int:
+    """Run the proxy from the command line."""
+    parser = argparse.ArgumentParser(prog="jepsen_blk.storage.proxy", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--listen", type=_node_address, action="append", required=True, metavar="NODE=ADDR:PORT"
+    )
+    parser.add_argument("--server", type=_server_address, required=True, metavar="ADDR:PORT|unix:PATH")
+    parser.add_argument("--control", type=Path, required=True, metavar="SOCKET")
+    parser.add_argument("--log", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    try:
+        asyncio.run(run_proxy(dict(options.listen), options.server, options.control, options.log))
+    except LabError as error:
+        _log.error("%s", error)
+        return EXIT_INTERNAL
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

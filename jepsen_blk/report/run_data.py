@@ -1,0 +1,281 @@
+"""Loads a run directory into one frozen view, so that the drawing code never touches files or clocks.
+
+Everything here is bounded: the history is reduced by numpy, and only the operations of the shown
+anomalies become objects. All times of the view are milliseconds since the run's first operation or
+event, on the host's clock.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jepsen_blk.errors import HistoryError, UserError
+from jepsen_blk.history.events import Event, read_events
+from jepsen_blk.history.journal import read_journal
+from jepsen_blk.history.record import PENDING, F, History, Int64s, Outcome
+from jepsen_blk.report.model import (
+    Anomaly,
+    Band,
+    Copy,
+    FaultLine,
+    HostEvent,
+    Move,
+    Op,
+    RunData,
+    guest_node_at,
+)
+from jepsen_blk.report.series import Floats, make_series
+from jepsen_blk.report.target_log import TargetEvent, TargetWrite, read_target_log
+from jepsen_blk.report.timebase import fit_timebase
+
+SHOWN_ANOMALIES = 12
+_SHOWN_EVENTS = 400
+_SHOWN_OPS = 12
+
+
+def load_run(run_dir: Path) -> RunData:
+    """Load a run; raises UserError when it holds no results, HistoryError when its journal is damaged."""
+    return _Loader(run_dir).load()
+
+
+class _Loader:
+    """The steps of loading, which share the run's files and its origin."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.results = _read_results(run_dir / "results.json")
+        self.journal = read_journal(run_dir / "history.blk")
+        self.history = self.journal.history
+        self.host_events = tuple(read_events(run_dir / "events.jsonl"))
+        self.stops = [
+            int(item["stopped_ns"]) for item in self.results.get("migrations", ()) if item.get("stopped_ns")
+        ]
+        self.found = list(self.results.get("anomalies", ()))
+        self.rows = [_rows_of(self.history, item) for item in self.found[:SHOWN_ANOMALIES]]
+        touched = [row for rows in self.rows for row in rows]
+        self.log = read_target_log(
+            run_dir / "target.jsonl",
+            blocks=frozenset(self.history.block[touched].tolist()),
+            values=frozenset(value for value in self.history.value[touched].tolist() if value > 0),
+            stops=self.stops,
+        )
+        self.timebase = fit_timebase(self.history, self.log, self.stops)
+        self.origin_ns = self._origin()
+
+    def load(self) -> RunData:
+        """Put the view together."""
+        moves = self._moves()
+        first = moves[0].source if moves else next((e.node for e in self.host_events if e.node), "")
+        anomalies = tuple(
+            self._anomaly(item, rows, moves, first) for item, rows in zip(self.found, self.rows, strict=False)
+        )
+        environment = _read_json(self.run_dir / "environment.json")
+        events = tuple(self._event(event) for event in self.host_events[:_SHOWN_EVENTS])
+        series = make_series(self.history, lambda times, boot: self._to_ms(times, boot))
+        ends = [event.time_ms for event in events]
+        ends += [float(p.time_ms.max()) for p in series.points if len(p.time_ms)]
+        spec_path = self.run_dir / "spec.toml"
+        return RunData(
+            name=self._name(),
+            run_dir=self.run_dir,
+            results=self.results,
+            spec_text=spec_path.read_text(encoding="utf-8", errors="replace") if spec_path.exists() else "",
+            environment=tuple((str(key), _plain(value)) for key, value in environment.items()),
+            anomalies=anomalies,
+            more_anomalies=len(self.found) - len(anomalies),
+            copies=tuple(self._copy(write) for write in (self.log.writes if self.log else ())),
+            has_target_log=self.log is not None,
+            aligned=self.timebase.aligned,
+            moves=moves,
+            bands=self._bands(max(ends, default=0.0)),
+            faults=tuple(
+                FaultLine(
+                    str(item.get("name", "")),
+                    bool(item.get("proven")),
+                    bool(item.get("healed")),
+                    str(item.get("why", "")),
+                )
+                for item in self.results.get("faults", ())
+            ),
+            events=events,
+            fences=tuple(
+                self._fence(event) for event in (self.log.events if self.log else ()) if event.f == "fence"
+            ),
+            end_ms=max(ends, default=0.0),
+            series=series,
+            history=self.history,
+            timebase=self.timebase,
+            origin_ns=self.origin_ns,
+            torn_bytes=self.journal.torn_bytes,
+        )
+
+    def _name(self) -> str:
+        for note in self.journal.notes:
+            if note.get("note") == "open" and note.get("spec"):
+                return str(note["spec"])
+        return self.run_dir.resolve().parent.name
+
+    def _origin(self) -> int:
+        times = [event.time_ns for event in self.host_events[:1]] if self.timebase.aligned else []
+        for boot in np.unique(self.history.boot).tolist() if len(self.history) else []:
+            first = int(self.history.start[self.history.boot == boot].min())
+            times.append(self.timebase.host(first, boot))
+        if not times:
+            times = [event.time_ns for event in self.host_events[:1]]
+        return min(times, default=0)
+
+    def _host_ms(self, time_ns: int) -> float:
+        if not self.timebase.aligned and self.host_events:
+            return (time_ns - self.host_events[0].time_ns) / 1e6
+        return (time_ns - self.origin_ns) / 1e6
+
+    def _to_ms(self, guest_ns: Int64s, boot: int) -> Floats:
+        return np.asarray((self.timebase.hosts(guest_ns, boot) - self.origin_ns) / 1e6, dtype=np.float64)
+
+    def _copy(self, write: TargetWrite) -> Copy:
+        def maybe(time_ns: int | None) -> float | None:
+            return None if time_ns is None else self._host_ms(time_ns)
+
+        return Copy(
+            write.node,
+            write.block,
+            write.value,
+            self._host_ms(write.received_ns),
+            maybe(write.applied_ns),
+            self._host_ms(write.end_ns),
+            maybe(write.held_ns),
+            maybe(write.released_ns),
+            write.action,
+            write.outcome,
+            write.why,
+        )
+
+    def _event(self, event: Event) -> HostEvent:
+        text = "; ".join(
+            f"{key} {_plain(value)}" if key not in ("proof", "why") else _plain(value)
+            for key, value in event.data.items()
+        )
+        return HostEvent(
+            self._host_ms(event.time_ns), event.source, event.name, event.phase, event.node, text
+        )
+
+    def _fence(self, event: TargetEvent) -> HostEvent:
+        text = "refused and aborted" if event.abort else "refused"
+        return HostEvent(self._host_ms(event.time_ns), "storage", "fence", "done", event.node, text)
+
+    def _moves(self) -> tuple[Move, ...]:
+        resumes = [e.time_ns for e in self.host_events if e.source == "migration" and e.phase == "resume"]
+        crossing = self.log.crossing if self.log else ()
+        moves = []
+        for item in self.results.get("migrations", ()):
+            stopped, end = int(item.get("stopped_ns") or 0), int(item.get("end_ns") or 0)
+            resumed = min((time for time in resumes if time >= end), default=end)
+            moves.append(
+                Move(
+                    source=str(item.get("source", "")),
+                    destination=str(item.get("destination", "")),
+                    mode=str(item.get("mode", "")),
+                    begin_ms=self._host_ms(int(item.get("begin_ns") or 0)),
+                    stopped_ms=self._host_ms(stopped),
+                    end_ms=self._host_ms(end),
+                    resumed_ms=self._host_ms(resumed),
+                    total_ms=float(item.get("total_ms") or 0),
+                    downtime_ms=float(item.get("downtime_ms") or 0),
+                    in_flight=int(item.get("in_flight") or 0),
+                    reissued=int(item.get("reissued") or 0),
+                    crossing=tuple(
+                        self._copy(w) for w in crossing if w.received_ns <= stopped < (w.done_ns or w.end_ns)
+                    ),
+                )
+            )
+        return tuple(moves)
+
+    def _bands(self, end_ms: float) -> tuple[Band, ...]:
+        bands: list[Band] = []
+        begun: dict[str, tuple[float, str]] = {}
+        for event in self.host_events:
+            if event.source != "fault":
+                continue
+            if event.phase == "inject":
+                begun[event.name] = (self._host_ms(event.time_ns), event.node)
+            elif event.phase in ("healed", "failed") and event.name in begun:
+                start, node = begun.pop(event.name)
+                bands.append(Band(event.name, node, start, self._host_ms(event.time_ns)))
+        bands += [Band(name, node, start, end_ms) for name, (start, node) in begun.items()]
+        return tuple(sorted(bands, key=lambda band: band.begin_ms)[:_SHOWN_EVENTS])
+
+    def _anomaly(self, item: dict[str, Any], rows: list[int], moves: tuple[Move, ...], first: str) -> Anomaly:
+        ops = [self._op(row, moves, first) for row in rows[:_SHOWN_OPS]]
+        return Anomaly(
+            kind=str(item.get("kind", "anomaly")),
+            block=int(item.get("block") if item.get("block") is not None else -1),
+            severity_ms=float(item.get("severity_ms") or 0),
+            text=str(item.get("text", "")),
+            blame=_plain(item.get("blame", "")),
+            ops=tuple(sorted(ops, key=lambda op: op.start_ms)),
+            raw=item,
+        )
+
+    def _op(self, row: int, moves: tuple[Move, ...], first: str) -> Op:
+        history = self.history
+        boot, finish = int(history.boot[row]), int(history.finish[row])
+        ends = [int(history.start[row])] + ([finish] if finish != PENDING else [])
+        times = self._to_ms(np.array(ends, dtype=np.int64), boot).tolist()
+        # Without a common clock nobody can say where the guest was.
+        known = self.timebase.aligned
+        nodes = list(dict.fromkeys(guest_node_at(moves, first, time) for time in times)) if known else []
+        return Op(
+            line=int(history.line[row]) if history.line is not None else row,
+            row=row,
+            f=F(int(history.f[row])).name.lower(),
+            process=int(history.process[row]),
+            block=int(history.block[row]),
+            value=int(history.value[row]),
+            start_ms=times[0],
+            finish_ms=times[1] if len(times) > 1 else None,
+            outcome=Outcome(int(history.outcome[row])).name.lower(),
+            boot=boot,
+            node=" → ".join(node for node in nodes if node),
+        )
+
+
+def _rows_of(history: History, item: dict[str, Any]) -> list[int]:
+    """Turn line numbers into rows; a results file of another history is refused."""
+    lines = [int(line) for line in item.get("ops", ())]
+    rows = lines if history.line is None else np.searchsorted(history.line, lines).tolist()
+    if any(not 0 <= row < len(history) for row in rows):
+        raise HistoryError(
+            f"results.json names operations {lines} that the history of {len(history)} does not have; "
+            "check the run again with: jepsen-blk check RUN"
+        )
+    return [int(row) for row in rows]
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"{path}: no results to report; check the run first with: jepsen-blk check RUN")
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); check the run again") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: holds no JSON object; check the run again")
+    return data
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return "\n".join(_plain(item) for item in value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)

@@ -196,7 +196,7 @@ def copy_libraries(tree: Path, binary: Path, base: Path) -> None:
 def _guest_python(base: Path, script: str, path: Path, stdin: str = "") -> str:
     argv = [str(_loader(base)), "--library-path", _library_path(base), str(base / "usr/bin/python3.11")]
     env = {"PYTHONHOME": str(base / "usr"), "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
-    return _run([*argv, "-S", "-c", script], env=env, stdin=stdin)
+    return _run([*argv, "-P", "-S", "-c", script], env=env, stdin=stdin)
 
 
 def _loader(base: Path) -> Path:

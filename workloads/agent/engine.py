@@ -108,18 +108,17 @@ class Engine:
         return self.in_flight > 0 or (self._issuing and not self.throttled)
 
     def pump(self, until_ns: int) -> None:
-        """Reap and issue until `until_ns`, or until there is nothing to do."""
-        aio = self._aio
+        """Reap and issue until `until_ns`, or until there is nothing to do; once round at least."""
+        aio, idle = self._aio, self._idle
         while True:
-            if self._issuing and self._idle and not self.throttled:
-                while self._idle and self._issue(self._idle[-1]):
-                    self._idle.pop()
+            if self.in_flight:
+                self._complete(aio.reap())
+            if self._issuing and not self.throttled:
+                while idle and self._issue(idle[-1]):
+                    idle.pop()
             if self._prepared:
                 self._submit()
-            if not self.in_flight:
-                return
-            self._complete(aio.reap())
-            if monotonic_ns() >= until_ns:
+            if not self.in_flight or monotonic_ns() >= until_ns:
                 return
 
     def flush(self, older_than_ns: int | None = None) -> None:

@@ -1,0 +1,142 @@
+"""Histories for tests: from literals, from a simulated atomic register, and by brute force."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.history.record import INITIAL, PENDING, F, Fence, History, Outcome
+from jepsen_blk.spec import Deadline
+
+OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
+
+
+class Op(NamedTuple):
+    """One operation; `finish` None: it never completed."""
+
+    f: F
+    value: int
+    start: int
+    finish: int | None
+    block: int = 0
+    outcome: Outcome = OK
+    boot: int = 0
+    process: int = 0
+
+
+def write(value: int, start: int, finish: int | None, block: int = 0, **more: object) -> Op:
+    return Op(F.WRITE, value, start, finish, block, **more)  # type: ignore[arg-type]
+
+
+def read(value: int, start: int, finish: int | None, block: int = 0, **more: object) -> Op:
+    return Op(F.READ, value, start, finish, block, **more)  # type: ignore[arg-type]
+
+
+def history(
+    ops: Iterable[Op],
+    fences: Iterable[Fence] = (),
+    lost_tails: Iterable[int] = (),
+    crashes: Iterable[int] = (),
+) -> History:
+    rows = list(ops)
+
+    def column(name: str, kind: type[np.generic]) -> np.ndarray:
+        return np.array([getattr(op, name) for op in rows], dtype=kind)
+
+    return History(
+        f=column("f", np.uint8),
+        outcome=column("outcome", np.uint8),
+        process=column("process", np.int32),
+        boot=column("boot", np.int32),
+        block=column("block", np.int64),
+        value=column("value", np.int64),
+        start=column("start", np.int64),
+        finish=np.array([PENDING if op.finish is None else op.finish for op in rows], dtype=np.int64),
+        fences=tuple(fences),
+        crashes=tuple(crashes),
+        lost_tails=frozenset(lost_tails),
+    )
+
+
+def linearizable_blocks(given: History, deadline: Deadline) -> dict[int, bool]:
+    """Search exhaustively, block by block, for an order that explains every read."""
+    return {int(block): _search(given, int(block), deadline) for block in np.unique(given.block)}
+
+
+def _search(given: History, block: int, deadline: Deadline) -> bool:
+    ops: list[tuple[bool, int, int, int, bool]] = []
+    for row in np.flatnonzero(given.block == block):
+        f, outcome, finish = given.f[row], given.outcome[row], int(given.finish[row])
+        if f == F.FLUSH or outcome == FAIL or (f == F.READ and outcome != OK):
+            continue
+        if outcome == INFO:
+            finish = int(closing_times(given, np.array([row]), deadline)[0])
+        ops.append((f == F.WRITE, int(given.value[row]), int(given.start[row]), finish, outcome == INFO))
+    everything = (1 << len(ops)) - 1
+
+    @cache
+    def reach(done: int, content: int) -> bool:
+        if done == everything:
+            return True
+        left = [i for i in range(len(ops)) if not done >> i & 1]
+        for i in left:
+            is_write, value, start, _, optional = ops[i]
+            if any(ops[j][3] < start for j in left):
+                continue
+            if is_write and (reach(done | 1 << i, value) or (optional and reach(done | 1 << i, content))):
+                return True
+            if not is_write and value == content and reach(done | 1 << i, content):
+                return True
+        return False
+
+    return reach(0, INITIAL)
+
+
+def atomic(
+    seed: int, ops: int, blocks: int, processes: int = 8, info: float = 0.05, closed: bool = False
+) -> History:
+    """Simulate atomic registers: each operation takes effect at one instant within its interval.
+
+    Indeterminate writes take effect or not; if `closed`, no later than their error, else at any time after.
+    Ends with a read of every block. Rows are in order of completion.
+    """
+    rng = random.Random(seed)
+    clock = [rng.randrange(50) for _ in range(processes)]
+    events: list[tuple[int, int, Op]] = []
+    for number in range(1, ops + 1):
+        process = min(range(processes), key=clock.__getitem__)
+        start = clock[process] + rng.randrange(1, 20)
+        finish = start + rng.randrange(1, 60)
+        clock[process] = finish
+        block = rng.randrange(blocks)
+        point = rng.randint(start, finish)
+        if rng.random() < 0.5:
+            outcome = INFO if rng.random() < info else OK
+            if outcome is INFO:
+                late = rng.randrange(start, finish + (0 if closed else 500) + 1)
+                point = late if rng.random() < 0.5 else -1
+                shown = finish if closed or rng.random() < 0.5 else None
+                events.append((point, number, Op(F.WRITE, number, start, shown, block, INFO, 0, process)))
+            else:
+                events.append((point, number, Op(F.WRITE, number, start, finish, block, OK, 0, process)))
+        else:
+            events.append((point, number, Op(F.READ, -1, start, finish, block, OK, 0, process)))
+    end = max(clock) + 1000
+    for block in range(blocks):
+        events.append((end + block, ops + block, Op(F.READ, -1, end + block, end + block + 1, block)))
+    content = [INITIAL] * blocks
+    done: list[Op] = []
+    for point, _, op in sorted(events, key=lambda event: event[:2]):
+        if op.f == F.READ:
+            done.append(op._replace(value=content[op.block]))
+        else:
+            if point >= 0:
+                content[op.block] = op.value
+            done.append(op)
+    done.sort(key=lambda op: PENDING if op.finish is None else op.finish)
+    return history(done)

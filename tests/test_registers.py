@@ -1,0 +1,151 @@
+"""The batch rule is exact: it agrees with exhaustive search, with the slow rule, and with real registers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from histories import FAIL, INFO, OK, Op, atomic, history, linearizable_blocks, read, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jepsen_blk.checker.reference import check_slowly
+from jepsen_blk.checker.registers import check_registers
+from jepsen_blk.errors import HistoryError
+from jepsen_blk.history.record import F, Fence, History
+from jepsen_blk.spec import Deadline
+
+DEADLINES = list(Deadline)
+
+
+@st.composite
+def tiny_histories(draw: st.DrawFn, most: int = 7) -> History:
+    """A few overlapping operations on two blocks, with values that are mostly plausible."""
+    count = draw(st.integers(1, most))
+    ops: list[Op] = []
+    for number in range(1, count + 1):
+        start = draw(st.integers(0, 12))
+        finish = start + draw(st.integers(0, 6))
+        block = draw(st.sampled_from([0, 0, 0, 1]))
+        if draw(st.booleans()):
+            outcome = draw(st.sampled_from([OK, OK, OK, INFO, FAIL]))
+            shown = None if outcome is INFO and draw(st.booleans()) else finish
+            boot = draw(st.sampled_from([0, 0, 1]))
+            ops.append(Op(F.WRITE, number, start, shown, block, outcome, boot))
+        else:
+            value = draw(st.integers(-3 if draw(st.integers(0, 9)) == 0 else 0, count))
+            ops.append(Op(F.READ, value, start, finish, block, draw(st.sampled_from([OK, OK, OK, INFO]))))
+    fences = [Fence(draw(st.integers(0, 18)), boot) for boot in draw(st.lists(st.integers(0, 1), max_size=2))]
+    return history(ops, fences)
+
+
+def bad_blocks(found: History, deadline: Deadline) -> set[int]:
+    findings = check_registers(found, deadline)
+    rows = [row for rows in findings.bad_reads.values() for row in rows]
+    return {int(block) for block in findings.conflicts} | {int(found.block[row]) for row in rows}
+
+
+@settings(max_examples=3000, deadline=None, derandomize=True)
+@given(tiny_histories(), st.sampled_from(DEADLINES))
+def test_agrees_with_exhaustive_search_on_tiny_histories(tiny: History, deadline: Deadline) -> None:
+    searched = linearizable_blocks(tiny, deadline)
+    assert bad_blocks(tiny, deadline) == {block for block, fine in searched.items() if not fine}
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True)
+@given(tiny_histories(most=16), st.sampled_from(DEADLINES))
+def test_agrees_with_the_slow_rule(tiny: History, deadline: Deadline) -> None:
+    bad, conflicts = check_slowly(tiny, deadline)
+    findings = check_registers(tiny, deadline)
+    assert {int(block) for block in findings.conflicts} == conflicts
+    assert {int(row): kind for kind, rows in findings.bad_reads.items() for row in rows} == bad
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("spread", ["dense", "two boots", "sparse values", "sparse blocks"])
+def test_agrees_with_the_slow_rule_however_values_and_blocks_are_numbered(seed: int, spread: str) -> None:
+    healthy = atomic(seed, ops=1500, blocks=20)
+    rng = np.random.default_rng(seed)
+    value = healthy.value.copy()
+    reads = np.flatnonzero(healthy.f == F.READ)
+    spoiled = rng.choice(reads, 12, replace=False)
+    value[spoiled] = rng.choice(value, 12)
+    block = healthy.block
+    if spread == "two boots":
+        value = np.where((value > 0) & (value % 3 == 0), value | 1 << 40, value)
+    elif spread == "sparse values":
+        value = np.where(value > 0, value * 7_919_000_003, value)
+    elif spread == "sparse blocks":
+        block = block * 10_000_000_019
+    damaged = replace(healthy, value=value, block=block)
+    for deadline in DEADLINES:
+        bad, conflicts = check_slowly(damaged, deadline)
+        findings = check_registers(damaged, deadline)
+        assert set(findings.conflicts.tolist()) == conflicts
+        assert {int(row): kind for kind, rows in findings.bad_reads.items() for row in rows} == bad
+        assert bad or conflicts
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32), st.integers(1, 6), st.booleans())
+def test_never_flags_a_real_atomic_register(seed: int, blocks: int, closed: bool) -> None:
+    simulated = atomic(seed, ops=200, blocks=blocks, info=0.2, closed=closed)
+    for deadline in DEADLINES if closed else [Deadline.NEVER]:
+        assert not bad_blocks(simulated, deadline)
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    healthy = atomic(5, ops=600, blocks=5)
+    rows = list(range(len(healthy)))
+    random.Random(1).shuffle(rows)
+    names = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
+    shuffled = replace(healthy, **{name: getattr(healthy, name)[rows] for name in names})
+    assert not bad_blocks(shuffled, Deadline.ERROR) - bad_blocks(healthy, Deadline.ERROR)
+
+
+def test_equal_stamps_are_concurrent() -> None:
+    touching = history([write(1, 0, 10), write(2, 10, 20), read(1, 20, 30)])
+    assert not bad_blocks(touching, Deadline.FENCE)
+    apart = history([write(1, 0, 10), write(2, 11, 20), read(1, 21, 30)])
+    assert bad_blocks(apart, Deadline.FENCE) == {0}
+
+
+def test_an_unfenced_zombie_is_legal_unless_its_error_closed_it() -> None:
+    zombie = history([write(1, 0, 5, outcome=INFO), write(2, 10, 20), read(2, 30, 35), read(1, 40, 45)])
+    assert [bad_blocks(zombie, deadline) for deadline in DEADLINES] == [set(), set(), {0}]
+    fenced = replace(zombie, fences=(Fence(8),))
+    assert [bad_blocks(fenced, deadline) for deadline in DEADLINES] == [set(), {0}, {0}]
+
+
+def test_a_fence_closes_only_earlier_writes_of_its_own_boot() -> None:
+    ops = [write(1, 6, None, outcome=INFO), write(2, 10, 20), read(2, 30, 35), read(1, 40, 45)]
+    assert not bad_blocks(history(ops, [Fence(5)]), Deadline.FENCE)
+    assert not bad_blocks(history(ops, [Fence(8, boot=1)]), Deadline.FENCE)
+    assert bad_blocks(history(ops, [Fence(5), Fence(8)]), Deadline.FENCE) == {0}
+
+
+def test_a_closed_write_that_nobody_saw_need_not_have_happened() -> None:
+    ops = [write(1, 0, 5), write(2, 6, 8, outcome=INFO), read(1, 20, 25)]
+    assert not bad_blocks(history(ops, [Fence(9)]), Deadline.ERROR)
+
+
+def test_a_value_written_twice_is_reported_and_not_judged() -> None:
+    findings = check_registers(history([write(1, 0, 5), write(1, 6, 8, block=1), read(1, 20, 25)]))
+    assert findings.twice.tolist() == [0, 1]
+    assert not findings.bad_reads
+
+
+def test_blocks_not_read_after_their_last_acknowledged_write_are_named() -> None:
+    ops = [write(1, 0, 5, block=3), read(1, 6, 7, block=3), write(2, 8, 9, block=3), write(3, 0, 5, block=4)]
+    assert check_registers(history([*ops, read(3, 5, 6, block=4)])).unread.tolist() == [3]
+
+
+def test_times_of_unrelated_clocks_are_refused() -> None:
+    with pytest.raises(HistoryError, match="73 years"):
+        check_registers(history([write(1, 0, 5), write(2, 1 << 62, (1 << 62) + 1)]))
+
+
+def test_an_empty_history_has_no_findings() -> None:
+    assert not len(check_registers(history([])).conflicts)

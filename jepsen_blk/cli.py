@@ -68,6 +68,7 @@ def run(
     """Run one test; options lay over the specification."""
     from jepsen_blk.doctor import require_runnable
     from jepsen_blk.options import read_spec
+    from jepsen_blk.store import require_store
 
     given = {
         "name": name,
@@ -79,6 +80,7 @@ def run(
     }
     specification = read_spec(spec, given, nemesis or ())
     require_runnable(specification.guest.memory_mb)
+    require_store(store)
 
     from jepsen_blk.controller import run_test
     from jepsen_blk.report.terminal import show_test
@@ -134,11 +136,15 @@ def doctor(as_json: AsJson = False) -> int:
 @app.command()
 def demo(store: Store = Path("store")) -> int:
     """Show the case of 2006 on this machine, and a policy that prevents it."""
-    from jepsen_blk.demo import run_demo
     from jepsen_blk.doctor import require_runnable
     from jepsen_blk.spec import Spec
+    from jepsen_blk.store import require_store
 
     require_runnable(Spec().guest.memory_mb)
+    require_store(store)
+
+    from jepsen_blk.demo import run_demo
+
     return run_demo(store)
 
 

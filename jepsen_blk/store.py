@@ -9,12 +9,26 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from jepsen_blk.errors import UserError
 
 JOURNAL = "history.blk"
 LATEST = "latest"
 _MOST_RUNS_A_SECOND = 1000
+
+
+def require_store(store: Path) -> None:
+    """Make the store and write to it once, so that a test does not find out after its lab is up.
+
+    Raises UserError naming the store when it cannot be written.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=store):
+            pass
+    except OSError as error:
+        raise _unwritable(store, error) from error
 
 
 def new_run(store: Path, name: str) -> Path:
@@ -29,9 +43,7 @@ def new_run(store: Path, name: str) -> Path:
         (run / "logs").mkdir()
         _point_latest(store, run)
     except OSError as error:
-        raise UserError(
-            f"store {store}: cannot write there: {error.strerror}; name another one with --store"
-        ) from error
+        raise _unwritable(store, error) from error
     return run
 
 
@@ -49,6 +61,10 @@ def find_run(path: Path) -> Path:
     if not (run / JOURNAL).is_file():
         raise UserError(f"{path}: not a run: it has no {JOURNAL}")
     return run
+
+
+def _unwritable(store: Path, error: OSError) -> UserError:
+    return UserError(f"store {store}: cannot write there: {error.strerror}; name another one with --store")
 
 
 def _claim(parent: Path, stamp: str) -> Path:

@@ -59,7 +59,7 @@ def test_too_little_memory_says_how_much_and_what_to_lower(
     tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     memory(300, tmp_path, monkeypatch)
-    with pytest.raises(UserError, match=r"memory: 300 MB are available .*160 MB need 704 MB.*guest\.memory_mb"):
+    with pytest.raises(UserError, match=r"300 MB are available .*160 MB need 704 MB.*guest\.memory_mb"):
         require_runnable(160)
 
 

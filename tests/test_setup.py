@@ -1,6 +1,7 @@
 """The set-up installs what is missing and nothing else, or says in one line what to install.
 
-The script runs for real; apt-get, dpkg-query, id, sudo and the Pythons are stubs that note how they were called.
+The script runs for real; apt-get, dpkg-query, id, sudo and the Pythons are stubs that note how
+they were called.
 """
 
 import shutil

@@ -7,7 +7,7 @@ import pytest
 
 from jepsen_blk import store as store_module
 from jepsen_blk.errors import UserError
-from jepsen_blk.store import find_run, latest, new_run
+from jepsen_blk.store import find_run, latest, new_run, require_store
 
 
 def test_a_run_has_its_logs_and_is_the_latest(tmp_path: Path):
@@ -37,13 +37,20 @@ def test_a_stale_scratch_link_does_not_keep_a_run_from_being_the_latest(tmp_path
 
 def test_a_store_that_is_a_file_is_named_with_the_option(tmp_path: Path):
     (tmp_path / "store").write_text("")
-    with pytest.raises(UserError, match=r"store .*/store: cannot write there: .*--store"):
-        new_run(tmp_path / "store", "register")
+    for attempt in (require_store, lambda store: new_run(store, "register")):
+        with pytest.raises(UserError, match=r"store .*/store: cannot write there: .*--store"):
+            attempt(tmp_path / "store")
 
 
 def test_a_store_that_cannot_be_written_is_named_with_the_option():
-    with pytest.raises(UserError, match=r"store /proc/jepsen: cannot write there: .*--store"):
-        new_run(Path("/proc/jepsen"), "register")
+    for attempt in (require_store, lambda store: new_run(store, "register")):
+        with pytest.raises(UserError, match=r"store /proc/jepsen: cannot write there: .*--store"):
+            attempt(Path("/proc/jepsen"))
+
+
+def test_asking_for_a_store_leaves_it_empty(tmp_path: Path):
+    require_store(tmp_path / "a/store")
+    assert not list((tmp_path / "a/store").iterdir())
 
 
 def test_the_name_of_the_link_is_no_name_for_a_test(tmp_path: Path):

@@ -7,7 +7,7 @@ BENCHES := $(wildcard bench/check.py bench/guest.py)
 .PHONY: help setup demo test lint bench doctor clean
 
 help:
-	@echo "make demo    show the bug of 2006 on this machine, and a policy that prevents it"
+	@echo "make demo    three tests on real guests: a control, the case of 2006, and the same on a stock server"
 	@echo "make test    run all tests; some of them start real guests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure the checker and the guest's I/O"

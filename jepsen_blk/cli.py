@@ -135,7 +135,7 @@ def doctor(as_json: AsJson = False) -> int:
 
 @app.command()
 def demo(store: Store = Path("store")) -> int:
-    """Show the case of 2006 on this machine, and a policy that prevents it."""
+    """Run three tests on real guests: a control, the case of 2006, and the same on a stock server."""
     from jepsen_blk.doctor import require_runnable
     from jepsen_blk.spec import Spec
     from jepsen_blk.store import require_store

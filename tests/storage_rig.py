@@ -1,0 +1,142 @@
+"""Real storage servers for tests: started in the foreground, killed by their pid, asked over JSON."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from nbd_client import NbdClient
+
+from jepsen_blk.storage.conflict import ConflictModel
+from jepsen_blk.storage.servers import Listen, PolicyTarget, policy_target_argv
+
+BOUND_S = 10.0
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Return the first true value of `condition`; fails after a bound."""
+    deadline = time.monotonic() + BOUND_S
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.002)
+    raise AssertionError(f"not true within {BOUND_S} s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(BOUND_S)
+
+
+def ask_raw(path: Path, line: bytes) -> Any:
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(20)
+        control.connect(str(path))
+        control.sendall(line)
+        reply = b""
+        while part := control.recv(65536):
+            reply += part
+    assert reply.count(b"\n") == 1
+    return json.loads(reply)
+
+
+class Rig:
+    """A storage under test: its control socket, its log, and clients of its nodes."""
+
+    def __init__(self, stack: ExitStack, directory: Path, ports: dict[str, int]) -> None:
+        self._stack = stack
+        self.control = directory / "control.sock"
+        self.log = directory / "target.jsonl"
+        self.ports = ports
+
+    def client(self, node: str, **how: bool) -> NbdClient:
+        client = NbdClient(self.ports[node], node, **how)
+        self._stack.callback(client.close)
+        return client
+
+    def ask(self, do: str, **fields: Any) -> Any:
+        reply = ask_raw(self.control, json.dumps({"do": do, **fields}).encode() + b"\n")
+        assert reply.pop("ok"), reply
+        return reply
+
+    def refusal(self, do: str, **fields: Any) -> str:
+        reply = ask_raw(self.control, json.dumps({"do": do, **fields}).encode() + b"\n")
+        assert reply["ok"] is False
+        assert "\n" not in reply["error"]
+        return str(reply["error"])
+
+    def ready(self) -> None:
+        def answers() -> bool:
+            try:
+                self.ask("stats")
+            except OSError:
+                return False
+            return True
+
+        until(answers)
+
+    def hold(self, client: NbdClient, node: str, block: int, data: bytes) -> tuple[int, int]:
+        """Have the write held; return the hold and the write's cookie."""
+        hold = self.ask("hold", node=node, blocks=[block])["hold"]
+        cookie = client.send_write(block, data)
+        self.ask("wait_held", hold=hold, timeout_s=BOUND_S)
+        return hold, cookie
+
+    def land(self, hold: int) -> None:
+        self.ask("release", hold=hold)
+        self.ask("wait_landed", hold=hold, timeout_s=BOUND_S)
+
+    def in_flight(self, node: str) -> list[dict[str, Any]]:
+        writes: list[dict[str, Any]] = self.ask("in_flight", node=node)["writes"]
+        return writes
+
+    def lines(self, kind: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["f"] == kind]
+
+
+@contextmanager
+def policy_target(
+    directory: Path,
+    conflict: ConflictModel = ConflictModel.ARRIVAL_ORDER,
+    *,
+    latency_ms: float = 0,
+    flush: bool = False,
+    backing: Path | None = None,
+    size_bytes: int = 1 << 20,
+) -> Iterator[Rig]:
+    port = free_port()
+    with ExitStack() as stack:
+        rig = Rig(stack, directory, {"x": port, "y": port})
+        target = PolicyTarget(size_bytes, conflict, latency_ms, flush, rig.control, rig.log, backing)
+        argv = policy_target_argv(Listen("127.0.0.1", port), target)
+        stack.enter_context(running(argv, directory / "nbdkit.log"))
+        rig.ready()
+        yield rig

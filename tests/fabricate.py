@@ -166,6 +166,9 @@ class Fabric:
         index = {(row[0], row[4], row[6]): i for i, row in enumerate(order)}
         for anomaly in results["anomalies"]:
             anomaly["ops"] = [index[key] for key in anomaly["ops"]]
+        for move in results["migrations"]:
+            spans = [(line["received"], line["done"]) for line in self.target if line["f"] == "write"]
+            move["in_flight"] = sum(begin <= move["stopped_ns"] < end for begin, end in spans)
         results["ops"] = len(rows)
         write_journal(run_dir / "history.blk", rows, spec["name"])
         self.target.sort(key=lambda line: line.get("done", line.get("time", 0)))

@@ -118,6 +118,7 @@ def _charts(run: RunData) -> dict[str, Any]:
     series: Series = run.series
     return {
         "points": [_points(points) for points in series.points if len(points.time_ms)],
+        "end": round(run.end_ms / 1e3, 3),
         "rate": {"x": _rounded(series.rate_time_ms / 1e3), "y": _rounded(series.rate_per_s)},
         "bands": [
             *(

@@ -212,7 +212,7 @@ class _Loader:
         ops = [self._op(row, moves, first) for row in rows[:_SHOWN_OPS]]
         return Anomaly(
             kind=str(item.get("kind", "anomaly")),
-            block=int(item.get("block") if item.get("block") is not None else -1),
+            block=-1 if item.get("block") is None else int(item["block"]),
             severity_ms=float(item.get("severity_ms") or 0),
             text=str(item.get("text", "")),
             blame=_plain(item.get("blame", "")),

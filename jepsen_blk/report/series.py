@@ -36,7 +36,7 @@ class Points:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """What the charts show: points per kind, and completed operations per second in bins."""
+    """What the charts show: points per kind, and completed operations per second from each bin's begin on."""
 
     points: tuple[Points, ...]
     rate_time_ms: Floats
@@ -123,7 +123,7 @@ def _rate(history: History, to_ms: ToMs) -> tuple[Floats, Floats]:
             counts += np.histogram(history.finish[rows][mine], bins=edges)[0]
         edges_ms = to_ms(edges, boot)
         width_s = np.maximum(np.diff(edges_ms) / 1e3, 1e-9)
-        times.append((edges_ms[:-1] + edges_ms[1:]) / 2)
+        times.append(edges_ms[:-1])
         rates.append(counts / width_s)
     if not times:
         return np.zeros(0), np.zeros(0)

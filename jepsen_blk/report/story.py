@@ -6,9 +6,9 @@ clock. It holds facts and sentences only; story_picture draws it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jepsen_blk.report.model import Anomaly, Band, Copy, Move, Op, RunData, show_value
+from jepsen_blk.report.model import Anomaly, Band, Copy, HostEvent, Move, Op, RunData, show_value
 
 _MAX_COPIES = 8
 _MAX_CONTENTS = 40
@@ -68,6 +68,11 @@ class Story:
     steps: tuple[Step, ...]
     has_log: bool
 
+    @property
+    def overwritten(self) -> bool:
+        """Tell whether the newer write had reached the block before the late copy of the old one."""
+        return any(copy.value == self.new and copy.applied_ms is not None for copy in self.copies)
+
     def look(self, value: int) -> str:
         """Colour class of a value: the old one, the new one, or any other."""
         return "old" if value == self.old else "new" if value == self.new else "plain"
@@ -91,7 +96,11 @@ def tell(run: RunData, anomaly: Anomaly) -> Story | None:
     # What the host saw can stand beside what the guest saw only on one clock.
     joined = run.aligned
     moves = tuple(m for m in run.moves if joined and m.begin_ms < end and m.resumed_ms > begin)
-    bands = tuple(b for b in run.bands if joined and b.begin_ms < end and b.end_ms > begin and _is_outage(b))
+    bands = tuple(
+        outage
+        for outage in (_seen_from(run, band) for band in run.bands if _is_outage(band))
+        if joined and outage.begin_ms < end and outage.end_ms > begin
+    )
     nodes = _nodes(run, anomaly, copies, moves)
     late = _late(copies, old, new)
     contents = _contents(run, block, old, begin, end) if copies else ()
@@ -182,21 +191,11 @@ class _Facts:
     def _outages(self) -> list[tuple[float, str, str, bool]]:
         told = []
         for band in self.bands:
-            proof = next(
-                (
-                    event
-                    for event in self.run.events
-                    if event.source == "fault"
-                    and event.name == band.name
-                    and event.phase == "proven"
-                    and band.begin_ms <= event.time_ms <= band.end_ms
-                ),
-                None,
-            )
+            proof = _proof(self.run, band)
             node = band.node.upper()
             what = f"{node} loses its path to the storage" if node else "The path to the storage is lost"
             seen = f" (seen: {proof.text})" if proof and proof.text else ""
-            told.append((proof.time_ms if proof else band.begin_ms, "path", f"{what}{seen}.", False))
+            told.append((band.begin_ms, "path", f"{what}{seen}.", False))
         return told
 
     def _moves(self) -> list[tuple[float, str, str, bool]]:
@@ -223,9 +222,11 @@ class _Facts:
         late = self.late
         if late is None or late.applied_ms is None:
             return []
-        over = f", over {show_value(self.new)}" if self.new is not None else ""
-        which = f"The late copy of {show_value(late.value)} that {late.node.upper()} had sent"
-        return [(late.applied_ms, "contents", f"{which} is applied{over}.", True)]
+        which = f"The late copy of {show_value(late.value)} that {late.node.upper()} had sent is applied"
+        newer = show_value(self.new or 0)
+        reached = any(copy.value == self.new and copy.applied_ms is not None for copy in self.copies)
+        what = f"{which}, over {newer}." if reached else f"{which}; {newer} never reached the block."
+        return [(late.applied_ms, "contents", what, True)]
 
     def _reads(self) -> list[tuple[float, str, str, bool]]:
         told = []
@@ -276,6 +277,21 @@ def _ending(anomaly: Anomaly, bad: Op, new: int | None) -> str:
 
 def _is_outage(band: Band) -> bool:
     return any(word in band.name for word in ("path", "partition", "cut", "reset", "link"))
+
+
+def _proof(run: RunData, band: Band) -> HostEvent | None:
+    """The event that proved the fault of a band."""
+    for event in run.events:
+        proves = (event.source, event.name, event.phase) == ("fault", band.name, "proven")
+        if proves and band.begin_ms <= event.time_ms <= band.end_ms:
+            return event
+    return None
+
+
+def _seen_from(run: RunData, band: Band) -> Band:
+    """An outage is drawn from when it was proven: before that nobody knows the moment it began."""
+    proof = _proof(run, band)
+    return replace(band, begin_ms=proof.time_ms) if proof else band
 
 
 def _late(copies: tuple[Copy, ...], old: int, new: int | None) -> Copy | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from jepsen_blk.report.model import Copy, Op, show_value
 from jepsen_blk.report.picture import Badge, Curve, Label, Line, Picture, Rect, text_width
-from jepsen_blk.report.story import Story
+from jepsen_blk.report.story import Step, Story
 
 _WIDTH = 1180.0
 _GUTTER = 150.0
@@ -82,9 +82,9 @@ class _Drawing:
 
     def __init__(self, story: Story, description: str) -> None:
         self.story = story
-        self.axis = make_axis(_key_times(story), _GUTTER + 14, _WIDTH - _RIGHT - 10)
+        self.axis = make_axis(_key_times(story), _GUTTER + 14, _WIDTH - 84)
         self.tops: dict[str, float] = {}
-        y = 40.0
+        y = 40.0 if story.moves else 8.0
         for node in story.nodes:
             self.tops[node] = y
             y += _GUEST_LANE
@@ -92,9 +92,10 @@ class _Drawing:
             self.tops["path"] = y
             y += _PATH_LANE
         self.tops["storage"] = y
-        y += max(1, len(story.copies)) * _COPY_ROW + 12
-        self.tops["contents"] = y
-        y += _STRIP + 8
+        y += max(1, len(story.copies)) * _COPY_ROW + (32 if story.late else 12)
+        if story.contents:
+            self.tops["contents"] = y
+            y += _STRIP + 8
         self.tops["axis"] = y
         title = f"How block {story.block} came to hold {show_value(story.old)}"
         self.picture = Picture("story", _WIDTH, y + 44, title, description)
@@ -112,6 +113,9 @@ class _Drawing:
         self._badges()
         return self.picture
 
+    def _storage_end(self) -> float:
+        return self.tops.get("contents", self.tops["axis"])
+
     def _x(self, time_ms: float) -> float:
         return self.axis.x(time_ms)
 
@@ -126,13 +130,14 @@ class _Drawing:
             node = story.bands[0].node.upper()
             add(Rect(0, top, _WIDTH, _PATH_LANE - 4, "lane"))
             add(Label(12, top + 23, f"Path {node} to storage" if node else "Path to storage", "lane-name"))
-        top, below = self.tops["storage"], self.tops["contents"]
+        top, below = self.tops["storage"], self._storage_end()
         add(Rect(0, top, _WIDTH, below - top - 4, "lane other"))
         add(Label(12, top + 26, "Storage", "lane-name"))
         if not story.has_log:
             add(Label(_GUTTER + 14, top + 26, "this storage keeps no log: what it did is not known", "note"))
-        add(Rect(0, below, _WIDTH, _STRIP, "lane"))
-        add(Label(12, below + 25, f"Block {story.block} holds", "lane-name"))
+        if story.contents:
+            add(Rect(0, below, _WIDTH, _STRIP, "lane"))
+            add(Label(12, below + 25, f"Block {story.block} holds", "lane-name"))
 
     def _moves(self) -> None:
         top = self.tops[self.story.nodes[0]]
@@ -143,17 +148,12 @@ class _Drawing:
                 self._x(move.stopped_ms),
                 self._x(move.resumed_ms),
             )
-            left = min(begin, stopped)
+            left = begin
             hint = f"live migration {move.source} to {move.destination}"
+            text = f"live migration {move.source.upper()} → {move.destination.upper()}"
             self.picture.add(
                 Rect(left, top, max(2.0, resumed - left), height, "move", hint),
-                Label(
-                    (left + resumed) / 2,
-                    top - 8,
-                    f"live migration {move.source.upper()} → {move.destination.upper()}",
-                    "move-name",
-                    "middle",
-                ),
+                Label(left + 14, top - 9, text, "move-name"),
             )
             self._handover(move.source, move.destination, stopped, resumed)
 
@@ -172,7 +172,7 @@ class _Drawing:
             self.picture.add(Label((left + right) / 2, top + 23, text, "cut-name", "middle"))
 
     def _contents(self) -> None:
-        top = self.tops["contents"] + 5
+        top = self._storage_end() + 5
         for content in self.story.contents:
             left, right = self._x(content.begin_ms), self._x(content.end_ms)
             value = show_value(content.value)
@@ -204,9 +204,15 @@ class _Drawing:
             add(Label(right + 8, y + 15.5, text, "label"))
         else:
             add(Label(left - 14, y + 15.5, text, "label", "end"))
-        end = self.tops["contents"] + 4
+        end = self._storage_end() + 4
         if copy.applied_ms is not None:
             late = copy is self.story.late
+            if late:
+                newer = show_value(self.story.new or 0)
+                what = (
+                    f"overwrites {newer}" if self.story.overwritten else f"lands; {newer} was never applied"
+                )
+                add(Label(right - 16, end - 14, f"the late copy {what}", "label wrong", "end"))
             add(Line(right, y + _BAR, right, end, f"land arrow {'bad' if late else look}"))
         elif copy.action == "ignore":
             add(Curve(f"M{right - 5:.1f} {y + 6:.1f}l10 10m0 -10l-10 10", "cross"))
@@ -245,7 +251,7 @@ class _Drawing:
         add(Line(self.axis.xs[0], y, self.axis.xs[-1], y, "axis"))
         last = -1e9
         for time, x in zip(self.axis.times, self.axis.xs, strict=True):
-            text = show_ms(time - zero) if time > zero else "0"
+            text = f"{time - zero:,.1f}"
             add(Line(x, y - 4, x, y + 4, "axis"))
             half = text_width(text, 11) / 2
             if x - half > last + 8:
@@ -255,31 +261,42 @@ class _Drawing:
             x = (self.axis.xs[i] + self.axis.xs[i + 1]) / 2
             add(Rect(x - 4, y - 4, 8, 8, "gap"))
             add(Curve(f"M{x - 5:.1f} {y + 5:.1f}l4 -10m2 10l4 -10", "axis"))
-        add(Label(12, y + 4, "time (not to scale)", "note"))
+        add(Label(12, y + 4, "ms, not to scale", "note"))
 
     def _badges(self) -> None:
         used: list[tuple[float, float]] = []
         for step in self.story.steps:
-            x, y = self._x(step.time_ms), self._badge_y(step.lane, step.time_ms)
+            x, y = self._badge_x(step), self._badge_y(step.lane, step.time_ms)
             while any(abs(x - px) < 21 and abs(y - py) < 16 for px, py in used):
                 x += 21
             used.append((x, y))
             self.picture.add(Badge(x, y, step.number, "badge bad" if step.bad else "badge"))
+
+    def _badge_x(self, step: Step) -> float:
+        story = self.story
+        if step.lane == "guest":
+            move = next((m for m in story.moves if m.begin_ms == step.time_ms), None)
+            if move is not None:
+                return self._x(move.begin_ms)
+            op = next((o for o in story.ops if step.time_ms in (o.start_ms, o.finish_ms)), None)
+            if op is not None:
+                return self._x(op.start_ms)
+        return self._x(step.time_ms)
 
     def _badge_y(self, lane: str, time_ms: float) -> float:
         story = self.story
         if lane == "path" and "path" in self.tops:
             return self.tops["path"] + 18
         if lane == "contents":
-            return self.tops["contents"] - 4
+            return self._storage_end() - 14
         if lane == "storage":
             row = next((i for i, copy in enumerate(story.copies) if copy.received_ms == time_ms), 0)
             return self.tops["storage"] + 19 + row * _COPY_ROW
         if any(move.begin_ms == time_ms for move in story.moves):
-            return self.tops[story.nodes[0]]
+            return self.tops[story.nodes[0]] - 13
         op = next((o for o in story.ops if time_ms in (o.start_ms, o.finish_ms)), None)
         node = op.node.split(" → ")[-1] if op else ""
-        return self.tops.get(node, self.tops[story.nodes[0]]) + 17
+        return self.tops.get(node, self.tops[story.nodes[0]]) + 37
 
 
 def _copy_text(copy: Copy) -> str:

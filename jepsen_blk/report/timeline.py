@@ -6,6 +6,8 @@ switch-over is drawn in full below the run.
 
 from __future__ import annotations
 
+import math
+
 from jepsen_blk.report.model import Move, RunData, show_value
 from jepsen_blk.report.picture import Badge, Label, Line, Picture, Rect, text_width
 from jepsen_blk.report.story_picture import show_ms
@@ -76,6 +78,12 @@ def _run_lanes(picture: Picture, run: RunData) -> None:
         )
 
 
+def _round_step(end_ms: float) -> float:
+    """A step of 1, 2 or 5 times a power of ten that gives at most ten ticks."""
+    power = 10.0 ** math.floor(math.log10(end_ms / 10))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor * 10 >= end_ms)
+
+
 def _switch_over(picture: Picture, move: Move, number: int, top: float) -> None:
     bars = move.crossing[:_MAX_BARS]
     low = min(bar.received_ms for bar in bars)
@@ -86,7 +94,8 @@ def _switch_over(picture: Picture, move: Move, number: int, top: float) -> None:
         return _GUTTER + (time_ms - low) * scale
 
     writes = f"{len(move.crossing)} writes of {move.source.upper()}"
-    text = f"Switch-over {number}: {writes} in flight when the guest stopped"
+    rest = f" (the first {len(bars)} are drawn)" if len(bars) < len(move.crossing) else ""
+    text = f"Switch-over {number}: {writes} in flight when the guest stopped{rest}"
     picture.add(Label(12, top, text, "lane-name"))
     y = top + 18
     for bar in bars:
@@ -94,7 +103,8 @@ def _switch_over(picture: Picture, move: Move, number: int, top: float) -> None:
         name = f"{show_value(bar.value)} → block {bar.block}"
         picture.add(Rect(left, y, max(3.0, right - left), 16, "op write plain", name))
         picture.add(
-            Label(right + 8, y + 12.5, name, "tick"), Label(_GUTTER - 12, y + 12.5, "write", "tick", "end")
+            Label(right + 8, y + 12.5, name, "tick"),
+            Label(_GUTTER - 12, y + 12.5, f"from {bar.node.upper()}", "tick", "end"),
         )
         y += 24
     stop = x(move.stopped_ms)

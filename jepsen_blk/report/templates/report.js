@@ -4,10 +4,10 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const tone = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const escape = (text) => text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
-  const looks = { read: ["--new", "circle"], write: ["--old", "diamond"], indeterminate: ["--bad", "x"] };
+  const looks = { read: ["--read", "circle"], write: ["--write", "diamond"], indeterminate: ["--bad", "x"] };
   const shapes = () => data.bands.map((band) => ({
     type: "rect", xref: "x", yref: "paper", x0: band.x0, x1: band.x1, y0: 0, y1: 1, layer: "below",
-    line: { width: 0 }, opacity: band.kind === "move" ? 0.22 : 0.3,
+    line: { width: 0 }, opacity: band.kind === "move" ? 0.16 : 0.18,
     fillcolor: tone(band.kind === "move" ? "--move" : "--cut"),
   }));
   const names = () => (data.bands.length > 24 ? [] : data.bands).map((band) => ({
@@ -17,7 +17,7 @@
   const layout = (title, more) => ({
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: tone("--panel"), font: { color: tone("--ink"), size: 12 },
     margin: { l: 60, r: 12, t: 46, b: 42 }, showlegend: false, shapes: shapes(), hovermode: "closest",
-    xaxis: { title: { text: "seconds since the run began" }, gridcolor: tone("--rule"), zeroline: false },
+    xaxis: { title: { text: "seconds since the run began" }, gridcolor: tone("--rule"), zeroline: false, range: [-data.end * 0.01, data.end * 1.01] },
     yaxis: { title: { text: title }, gridcolor: tone("--rule"), zeroline: false, ...more },
   });
   const draw = () => {
@@ -27,10 +27,10 @@
       marker: { size: 4, opacity: 0.65, color: tone(looks[p.name][0]), symbol: looks[p.name][1] },
       hovertemplate: "%{y:.3f} ms at %{x:.4f} s<extra>" + p.name + "</extra>",
     }));
-    const latency = { ...layout("latency, ms (log)", { type: "log" }), annotations: names(), showlegend: true,
-      legend: { orientation: "h", x: 1, xanchor: "right", y: -0.12, yanchor: "top" } };
+    const latency = { ...layout("latency, ms (log)", { type: "log", dtick: 1 }), annotations: names(), showlegend: true,
+      legend: { orientation: "h", x: 1, xanchor: "right", y: -0.16, yanchor: "top", itemsizing: "constant" } };
     Plotly.react("chart-latency", points, latency, config);
-    const rate = [{ type: "scatter", mode: "lines", x: data.rate.x, y: data.rate.y, line: { color: tone("--new"), width: 1.5 },
+    const rate = [{ type: "scatter", mode: "lines", x: data.rate.x, y: data.rate.y, line: { color: tone("--read"), width: 1.5, shape: "hv" },
       hovertemplate: "%{y:.0f} ops/s at %{x:.2f} s<extra></extra>" }];
     Plotly.react("chart-rate", rate, { ...layout("ops/s", { rangemode: "tozero" }), margin: { l: 60, r: 12, t: 8, b: 42 } }, config);
   };

@@ -1,0 +1,220 @@
+"""The terminal's view of a test: a live panel on a TTY, plain lines anywhere else.
+
+A log file or a CI job must read as well as a terminal, so both show the same events in the same
+words; only the panel redraws. All text of the test is treated as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from jepsen_blk.history.events import Event
+
+VERDICT_STYLES = {
+    "pass": "bold white on green",
+    "fail": "bold white on red",
+    "unknown": "bold black on yellow",
+}
+_SHOWN_EVENTS = 8
+_SOURCE_STYLES = {"fault": "red", "migration": "magenta", "handoff": "cyan"}
+_REFRESH_PER_S = 8
+_RATE_WINDOW_S = 1.0
+_QUIET = ("setup", "over")
+
+
+class LiveView:
+    """Implements report.view.View on a rich console."""
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console()
+        self._clock = clock
+        self._live: Live | None = None
+        self._name = ""
+        self._steps: tuple[str, ...] = ()
+        self._phase = ""
+        self._phase_lines: list[tuple[str, float]] = []
+        self._events: list[Text] = []
+        self._began = self._marked = clock()
+        self._completed = self._marked_ops = self._in_flight = 0
+        self._per_s = 0.0
+        self._verdict = ""
+
+    def start(self, name: str, steps: Sequence[str]) -> None:
+        """Begin a test: open the panel, or print one line."""
+        self.close()
+        self._name, self._steps, self._phase, self._verdict = name, tuple(steps), "", ""
+        self._phase_lines, self._events = [], []
+        self._began = self._marked = self._clock()
+        self._completed = self._marked_ops = self._in_flight = 0
+        self._per_s = 0.0
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self.render,
+                console=self._console,
+                refresh_per_second=_REFRESH_PER_S,
+                transient=True,
+            )
+            self._live.start()
+        else:
+            self._line(Text(f"test {name}"))
+
+    def phase(self, text: str) -> None:
+        """Enter a phase."""
+        self._phase = text
+        self._phase_lines.append((text, self._clock()))
+        if self._live is None:
+            self._line(Text(text))
+
+    def event(self, event: Event) -> None:
+        """Show an event: the last few in the panel, every one as a plain line."""
+        if event.phase in _QUIET:
+            return
+        line = describe(event)
+        self._events = [*self._events[-(_SHOWN_EVENTS - 1) :], self._stamp(line)]
+        if self._live is None:
+            self._line(line)
+
+    def operations(self, completed: int, in_flight: int = 0) -> None:
+        """Update the counters; the rate is that of the last second."""
+        now = self._clock()
+        self._completed, self._in_flight = completed, in_flight
+        if now - self._marked >= _RATE_WINDOW_S:
+            self._per_s = (completed - self._marked_ops) / (now - self._marked)
+            self._marked, self._marked_ops = now, completed
+
+    def finish(self, verdict: str) -> None:
+        """Close the panel; without one, say how much was done."""
+        self._verdict = verdict
+        if self._live is None and self._name:
+            self._line(Text(f"{self._completed:,} operations; verdict {verdict}"))
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.stop()
+
+    def render(self) -> RenderableType:
+        """Return the panel as it is now."""
+        head = Text.assemble(
+            (f" {self._verdict.upper() or 'TEST'} ", VERDICT_STYLES.get(self._verdict, "bold white on blue")),
+            (f" {self._name}", "bold"),
+            (f"   {self._elapsed():.1f} s", "dim"),
+        )
+        counters = Text.assemble(
+            (f"{self._completed:,}", "bold"),
+            " operations   ",
+            (f"{self._per_s:,.0f}", "bold"),
+            "/s   ",
+            (f"{self._in_flight}", "bold"),
+            " in flight",
+        )
+        return Group(head, *self._phases(), counters, *self._events)
+
+    def _phases(self) -> list[Text]:
+        """One line a step: done, now, to come; phases that no step announced stand where they fell."""
+        begun = [name for name, _ in self._phase_lines]
+        ends = [at for _, at in self._phase_lines[1:]] + [self._clock()]
+        lines = []
+        for (name, at), end in zip(self._phase_lines, ends, strict=True):
+            now = name == self._phase
+            mark, style = ("●", "bold cyan") if now else ("✓", "green")
+            lines.append(Text.assemble((f" {mark} {name}", style), (f"  {end - at:.1f} s", "dim")))
+        return lines + [Text(f"   {step}", style="dim") for step in self._steps if step not in begun]
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._began
+
+    def _stamp(self, line: Text) -> Text:
+        return Text.assemble((f"{self._elapsed():7.2f} s  ", "dim"), line)
+
+    def _line(self, line: Text) -> None:
+        self._console.print(self._stamp(line), soft_wrap=True)
+
+
+def describe(event: Event) -> Text:
+    """One line for an event: what, where, and the proof or the reason."""
+    what = event.name if event.source == "fault" else f"{event.source} {event.name}"
+    line = Text.assemble((what, _SOURCE_STYLES.get(event.source, "blue")), " ", (event.phase, "bold"))
+    if event.node:
+        line.append(f" on {event.node}")
+    if event.data.get("destination"):
+        line.append(f" to {event.data['destination']}")
+    for key in ("proof", "why"):
+        if event.data.get(key):
+            line.append(f": {event.data[key]}", style="yellow" if key == "why" else "")
+    return line
+
+
+def print_verdict(results: Mapping[str, Any], run_dir: Path, console: Console) -> None:
+    """Print the verdict, its anomalies and reasons, the migrations, and where the report is."""
+    verdict = str(results.get("verdict", "unknown"))
+    console.print(
+        Text.assemble(
+            (f" {verdict.upper()} ", VERDICT_STYLES.get(verdict, "bold")),
+            f"  {int(results.get('ops') or 0):,} operations in {float(results.get('duration_s') or 0):.1f} s",
+        )
+    )
+    for anomaly in list(results.get("anomalies", ()))[:_SHOWN_EVENTS]:
+        console.print(Text.assemble((f"{anomaly.get('kind')}", "bold red"), f"  {anomaly.get('text', '')}"))
+        if anomaly.get("blame"):
+            console.print(Text(f"  {anomaly['blame']}"))
+    more = len(results.get("anomalies", ())) - _SHOWN_EVENTS
+    if more > 0:
+        console.print(Text(f"{more} more anomalies are in the report"))
+    for reason in results.get("reasons", ()):
+        console.print(Text.assemble(("because ", "dim"), str(reason)))
+    console.print(Text(_migrations_line(results)))
+    report = run_dir / "report.html"
+    console.print(Text(f"report  {report if report.exists() else run_dir}"), soft_wrap=True)
+
+
+def summary_table(
+    rows: Sequence[tuple[str, str, Mapping[str, Any], Path, float]], shows: Mapping[str, str] | None = None
+) -> Table:
+    """Make the closing table of several tests: rows of (name, expected verdict, results, run_dir, seconds).
+
+    `shows` says in a few words what each test, by name, is there to show.
+    """
+    table = Table(title=None, header_style="bold", expand=False, pad_edge=False, show_lines=bool(shows))
+    for column in ("test", "what it shows", "verdict", "anomaly", "migrations"):
+        table.add_column(column, overflow="fold")
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("report", overflow="fold")
+    for name, expected, results, run_dir, seconds in rows:
+        verdict = str(results.get("verdict", "unknown"))
+        shown = Text(f" {verdict} ", style=VERDICT_STYLES.get(verdict, "bold"))
+        if expected and expected != verdict:
+            shown = Text.assemble(shown, (f"\nexpected {expected}", "bold yellow"))
+        kinds = list(dict.fromkeys(str(item.get("kind")) for item in results.get("anomalies", ())))
+        moves = results.get("migrations", ())
+        flying = sum(int(move.get("in_flight") or 0) for move in moves)
+        table.add_row(
+            Text(name),
+            Text((shows or {}).get(name, "")),
+            shown,
+            Text(", ".join(kinds) or "none"),
+            Text(f"{len(moves)} ({flying} in flight)"),
+            f"{seconds:.1f} s",
+            Text(str(run_dir / "report.html")),
+        )
+    return table
+
+
+def _migrations_line(results: Mapping[str, Any]) -> str:
+    moves = list(results.get("migrations", ()))
+    if not moves:
+        return "no migration"
+    flying = ", ".join(str(move.get("in_flight", 0)) for move in moves[:20])
+    again = sum(int(move.get("reissued") or 0) for move in moves)
+    what = "1 migration" if len(moves) == 1 else f"{len(moves)} migrations"
+    return f"{what}; writes in flight at switch-over: {flying}; re-issued: {again}"

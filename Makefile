@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 INPUTS := debian-packages.txt pyproject.toml scripts/setup
-BENCHES := $(wildcard bench/check.py bench/guest.py)
+BENCHES := $(wildcard bench/check.py bench/agent.py bench/guest.py)
 
 .PHONY: help setup demo test lint bench doctor clean
 

@@ -37,6 +37,8 @@ PACKAGES = {
 """The commands of a test, and the Debian package of each (all of them in debian-packages.txt)."""
 PLUGIN = "nbdkit's Python plugin"
 PLUGIN_PACKAGE = "nbdkit-plugin-python"
+_OPTIONAL = {"fio": "make bench", "chromium": "make test"}
+"""Commands, named as their packages, that a test does without, and what wants them."""
 
 _LEAST_MEMORY_MB = 1024
 _LEAST_DISK_MB = 1024
@@ -119,7 +121,7 @@ def examine() -> list[Check]:
         _memory(),
         *_disks(),
         _accelerator(),
-        _command("chromium", "chromium", used_by="the report's tests"),
+        *(_command(command, command, wanted_by) for command, wanted_by in _OPTIONAL.items()),
     ]
 
 
@@ -184,11 +186,11 @@ def _python() -> Check:
     return Check("Python", new_enough, f"{version}, {sys.executable}", remedy)
 
 
-def _command(command: str, package: str, used_by: str = "") -> Check:
+def _command(command: str, package: str, wanted_by: str = "") -> Check:
     found = shutil.which(command)
     remedy = "" if found else install_line([package])
-    wanted = f"not found; {used_by} need it" if used_by else "not found"
-    return Check(command, found is not None, found or wanted, remedy, optional=bool(used_by))
+    absent = f"not found; `{wanted_by}` uses it" if wanted_by else "not found"
+    return Check(command, found is not None, found or absent, remedy, optional=bool(wanted_by))
 
 
 def _plugin() -> Check:

@@ -32,19 +32,25 @@ class NbdClient:
         self._lengths: dict[int, int] = {}
         self._replies: dict[int, tuple[int, bytes]] = {}
         self._chunks: dict[int, tuple[int, bytearray]] = {}
+        try:
+            self.size, self.flags = self._handshake(export.encode(), structured, old_option)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def _handshake(self, name: bytes, structured: bool, old_option: bool) -> tuple[int, int]:
         greeting = self._receive(18)
         assert greeting[:16] == b"NBDMAGIC" + _OPTION_MAGIC
         self.socket.sendall(struct.pack(">I", 3))
         if structured:
             assert self._option(8, b"") == (1, b"")
         if old_option:
-            name = export.encode()
             self.socket.sendall(_OPTION_MAGIC + struct.pack(">II", 1, len(name)) + name)
             info = self._receive(10)
         else:
-            name = export.encode()
             info = self._go(struct.pack(">I", len(name)) + name + struct.pack(">H", 0))
-        self.size, self.flags = struct.unpack(">QH", info)
+        size, flags = struct.unpack(">QH", info)
+        return size, flags
 
     def _go(self, data: bytes) -> bytes:
         self._send_option(7, data)

@@ -75,6 +75,7 @@ class Rig:
         self.control = directory / "control.sock"
         self.log = directory / "target.jsonl"
         self.ports = ports
+        self.process: subprocess.Popen[bytes] | None = None
 
     def client(self, node: str, **how: bool) -> NbdClient:
         client = NbdClient(self.ports[node], node, **how)

@@ -1,4 +1,4 @@
-"""What the agent's tests stand on: a disk for O_DIRECT, a recording sink, and a QEMU that only carries bytes."""
+"""What the agent's tests stand on: a disk for O_DIRECT, a recording sink, a QEMU that only carries bytes."""
 
 import asyncio
 import os

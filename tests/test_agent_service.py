@@ -1,0 +1,254 @@
+"""The agent by hand, turn by turn, against a host that is a socket."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_rig import RUN, WORKLOAD, FaultyAio, direct_disk
+
+from jepsen_blk.history.record import PENDING, ROW
+from workloads.agent import engine as engine_module
+from workloads.agent import service as service_module
+from workloads.agent.__main__ import main
+from workloads.agent.frames import JSON, ROWS, FrameReader
+from workloads.agent.link import Port
+from workloads.agent.service import Agent
+
+
+class Host:
+    """The other end of the port: sends lines, collects frames."""
+
+    def __init__(self, folder: Path, limit_bytes: int = 8 << 20) -> None:
+        self.disk = direct_disk(folder, WORKLOAD["blocks"])
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / "port"))
+        listener.listen(1)
+        self.agent = Agent(str(self.disk), Port(str(folder / "port")), limit_bytes)
+        self.socket, _ = listener.accept()
+        self.socket.setblocking(False)
+        listener.close()
+        self.messages: list[dict[str, Any]] = []
+        self.frames: dict[int, bytes] = {}
+        self._reader = FrameReader()
+
+    def say(self, **command: Any) -> None:
+        self.socket.sendall(b"\n" + json.dumps(command).encode() + b"\n")
+
+    def turn(self) -> None:
+        self.agent.turn()
+        while True:
+            try:
+                data = self.socket.recv(1 << 16)
+            except BlockingIOError:
+                return
+            for kind, sequence, payload in self._reader.feed(data):
+                if kind == JSON:
+                    self.messages.append(json.loads(payload))
+                if kind == ROWS:
+                    self.frames[sequence] = payload
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        for _ in range(3000):
+            if found := condition():
+                return found
+            self.turn()
+        raise AssertionError("the agent did not get there")
+
+    def replies(self, number: int) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message.get("re") == number]
+
+    def ask(self, number: int, do: str, **fields: Any) -> dict[str, Any]:
+        self.say(id=number, do=do, **fields)
+        return self.until(lambda: self.replies(number))[-1]
+
+    def begin(self, **changes: Any) -> None:
+        self.ask(1, "reset", boot=0, run=RUN, seed=1)
+        self.ask(2, "run", workload={**WORKLOAD, **changes})
+
+    def rows(self) -> int:
+        return sum(len(payload) for payload in self.frames.values()) // ROW.itemsize
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    host.socket.close()
+
+
+def test_the_agent_says_hello_until_it_is_commanded(host: Host) -> None:
+    host.until(lambda: len([1 for message in host.messages if message.get("hello")]) >= 2)
+    host.say(do="ack", seq=0, boot=0, resend=True)
+    host.messages.clear()
+    host.until(lambda: any(message.get("hello") for message in host.messages))
+    host.ask(1, "ping")
+    host.messages.clear()
+    for number in range(2, 12):
+        host.ask(number, "ping")
+    assert not any(message.get("hello") for message in host.messages)
+
+
+def test_a_repeated_command_is_answered_from_memory_and_not_done_again(host: Host) -> None:
+    host.begin()
+    host.until(lambda: host.frames)
+    first = host.ask(3, "quiesce", timeout_s=5)
+    again = host.ask(1, "reset", boot=0, run=RUN, seed=1)
+    assert again == host.replies(1)[0]
+    assert host.ask(4, "ping")["operations"] == first["operations"] > 0
+    assert len(host.replies(1)) == 2
+
+
+def test_a_command_that_is_being_done_is_not_begun_again(host: Host) -> None:
+    host.begin()
+    host.say(id=3, do="read_all", timeout_s=5)
+    host.say(id=3, do="read_all", timeout_s=5)
+    host.until(lambda: host.replies(3))
+    host.ask(4, "ping")
+    assert len(host.replies(3)) == 1
+
+
+@pytest.mark.parametrize("line", [b'{"id":9,"do":"ru', b"\xff\xfe", b"[]", b"{}", b"7", b'{"do":"ping"}'])
+def test_a_line_that_is_no_command_is_left(host: Host, line: bytes) -> None:
+    host.socket.sendall(b"\n" + line + b"\n")
+    assert host.ask(1, "ping")["boot"] == -1
+
+
+def test_a_line_cut_short_does_not_swallow_the_next(host: Host) -> None:
+    host.socket.sendall(b'\n{"id":9,"do":"pi')
+    assert host.ask(1, "ping")
+    assert not host.replies(9)
+
+
+@pytest.mark.parametrize(
+    ("do", "fields", "why"),
+    [
+        ("dance", {}, "unknown command"),
+        ("run", {"workload": {**WORKLOAD, "queue_depth": 1000}}, "queue_depth"),
+        ("run", {"workload": {}}, "queue_depth"),
+        ("read_all", {"timeout_s": 1}, "before run"),
+    ],
+)
+def test_a_command_that_cannot_be_done_is_refused_with_the_reason(
+    host: Host, do: str, fields: dict[str, Any], why: str
+) -> None:
+    host.ask(1, "reset", boot=0, run=RUN, seed=1)
+    assert why in host.ask(2, do, **fields)["error"]
+    assert host.ask(3, "ping")["boot"] == 0
+
+
+def test_a_command_before_reset_is_refused(host: Host) -> None:
+    assert "before reset" in host.ask(1, "quiesce", timeout_s=1)["error"]
+
+
+def test_a_device_that_cannot_be_opened_is_named(host: Host) -> None:
+    host.disk.unlink()
+    assert str(host.disk) in host.ask(1, "reset", boot=0, run=RUN, seed=1)["error"]
+
+
+def test_reset_forgets_the_frames_and_numbers_from_one(host: Host) -> None:
+    host.begin()
+    host.until(lambda: 3 in host.frames)
+    reply = host.ask(3, "reset", boot=1, run=RUN, seed=2)
+    assert (reply["boot"], reply["sequence"], reply["unacked_bytes"]) == (1, 0, 0)
+    host.frames.clear()
+    host.ask(4, "run", workload=WORKLOAD)
+    host.until(lambda: host.frames)
+    assert min(host.frames) == 1
+
+
+def test_an_ack_of_another_boot_is_left(host: Host) -> None:
+    host.begin()
+    host.until(lambda: host.frames)
+    host.ask(3, "quiesce", timeout_s=5)
+    host.say(do="ack", seq=10**6, boot=4)
+    assert host.ask(4, "ping")["unacked_bytes"] > 0
+    host.say(do="ack", seq=10**6, boot=0)
+    assert host.ask(5, "ping")["unacked_bytes"] == 0
+
+
+def test_without_acks_the_agent_stops_issuing_at_its_limit_and_goes_on_after_one(tmp_path: Path) -> None:
+    limit_bytes = 64 << 10
+    host = Host(tmp_path, limit_bytes)
+    host.begin()
+    host.until(lambda: host.ask(len(host.messages) + 10, "ping")["unacked_bytes"] >= limit_bytes)
+    stuck = host.until(
+        lambda: (reply := host.ask(len(host.messages) + 10, "ping"))["in_flight"] == 0 and reply
+    )
+    assert stuck["unacked_bytes"] < limit_bytes + (64 << 10)
+    still = host.ask(9_000, "ping")
+    assert still["operations"] == stuck["operations"]
+    host.say(do="ack", seq=still["sequence"], boot=0)
+    host.until(lambda: host.ask(len(host.messages) + 10_000, "ping")["operations"] > still["operations"])
+    host.socket.close()
+
+
+def test_the_replies_stand_on_rows_that_have_been_framed(host: Host) -> None:
+    host.begin()
+    host.until(lambda: host.frames)
+    quiet = host.ask(3, "quiesce", timeout_s=5)
+    assert quiet["quiet"] is True
+    host.until(lambda: quiet["sequence"] in host.frames)
+    assert host.rows() == quiet["operations"]
+    swept = host.ask(4, "read_all", timeout_s=5)
+    host.until(lambda: swept["sequence"] in host.frames)
+    assert host.rows() == swept["operations"] == quiet["operations"] + WORKLOAD["blocks"]
+
+
+def test_the_same_workload_again_goes_on_after_quiesce(host: Host) -> None:
+    host.begin()
+    host.until(lambda: host.frames)
+    before = host.ask(3, "quiesce", timeout_s=5)["operations"]
+    host.ask(4, "run", workload=WORKLOAD)
+    host.until(lambda: host.rows() > before)
+    assert host.ask(5, "quiesce", timeout_s=5)["indeterminate"] == 0
+
+
+def test_quiesce_tells_that_something_is_still_in_flight_and_abandon_reports_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "Aio", FaultyAio)
+    monkeypatch.setattr(FaultyAio, "silent", [0])
+    host = Host(tmp_path)
+    host.begin()
+    engine = host.agent._engine
+    assert engine is not None
+    host.until(lambda: engine._aio.withheld)  # type: ignore[attr-defined]
+    reply = host.ask(3, "quiesce", timeout_s=0.1)
+    assert (reply["quiet"], reply["in_flight"]) == (False, 1)
+    abandoned = host.ask(4, "abandon")
+    assert abandoned["count"] == 1
+    host.until(lambda: abandoned["sequence"] in host.frames)
+    last = host.frames[abandoned["sequence"]][-ROW.itemsize :]
+    assert int.from_bytes(last[-8:], "little") == PENDING
+    host.socket.close()
+
+
+def test_the_agent_ends_when_the_host_confirms_the_end(host: Host) -> None:
+    host.begin()
+    host.until(lambda: host.frames)
+    reply = host.ask(3, "bye")
+    assert not host.agent.ended
+    host.say(do="ack", seq=reply["sequence"], boot=0, end=True)
+    host.until(lambda: host.agent.ended)
+
+
+def test_an_unconfirmed_end_comes_by_itself(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "_LINGER_NS", 0)
+    host.begin()
+    host.ask(3, "bye")
+    assert host.agent.ended
+
+
+def test_the_program_refuses_other_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--device", "/dev/vda"]) == 254
+    assert "usage" in capsys.readouterr().err
+
+
+def test_the_program_ends_with_an_error_when_the_port_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--device", str(tmp_path / "disk"), "--port", str(tmp_path / "none")]) == 1
+    assert "none" in capsys.readouterr().err

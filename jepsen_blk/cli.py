@@ -7,6 +7,7 @@ What is heavy is imported by the verb that needs it, so that --help and a mistyp
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from jepsen_blk import __version__
 from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
@@ -83,10 +85,13 @@ def run(
     require_store(store)
 
     from jepsen_blk.controller import run_test
-    from jepsen_blk.report.terminal import show_test
+    from jepsen_blk.report.terminal import LiveView, print_verdict
 
-    with show_test(specification) as view:
+    with contextlib.closing(LiveView()) as view:
+        view.start(specification.name, ())
         outcome = asyncio.run(run_test(specification, store, keep_lab=keep_lab, view=view))
+        view.finish(outcome.verdict)
+    print_verdict(outcome.results, outcome.run_dir, Console())
     return _EXIT_OF_VERDICT[outcome.verdict]
 
 
@@ -104,22 +109,22 @@ def check(
 ) -> int:
     """Judge a stored run or a history again."""
     from jepsen_blk.recheck import judge_path, parse_deadline
-    from jepsen_blk.report.terminal import print_results
+    from jepsen_blk.report.terminal import print_verdict
     from jepsen_blk.store import latest
 
-    results = judge_path(path or latest(store), parse_deadline(deadline))
+    wanted = parse_deadline(deadline)
+    subject = path or latest(store)
+    results = judge_path(subject, wanted)
     if as_json:
         typer.echo(json.dumps(results))
     else:
-        print_results(results)
+        print_verdict(results, subject, Console())
     return _EXIT_OF_VERDICT[results["verdict"]]
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> int:
     """Say what this machine lacks for a test, and how to get it."""
-    from rich.console import Console
-
     from jepsen_blk.doctor import examine, is_fit, table, to_json
 
     checks = examine()

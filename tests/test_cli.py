@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,6 +17,8 @@ import jepsen_blk
 from jepsen_blk import cli, doctor
 from jepsen_blk.errors import LabError, SpecError
 from jepsen_blk.options import parse_nemesis, read_spec
+from jepsen_blk.report.view import View
+from jepsen_blk.spec import Spec
 
 PROGRAM = Path(sys.executable).with_name("jepsen-blk")
 # The stale overwrite of 2006 as another tester would write it down: B (2) acknowledged, then A (1) is back.
@@ -258,6 +263,81 @@ def test_the_doctor_ends_with_what_it_found(
     assert "nft: apt-get install nftables\n" in capsys.readouterr().out
     assert cli.main(["doctor", "--json"]) == 254
     assert json.loads(capsys.readouterr().out)["checks"][0]["remedy"] == "apt-get install nftables"
+
+
+@dataclass
+class Outcome:
+    verdict: str
+    results: dict[str, object]
+    run_dir: Path
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("unknown", 2)])
+def test_a_test_ends_with_the_code_of_its_verdict(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verdict: str,
+    code: int,
+):
+    seen = []
+
+    async def run_test(spec: Spec, store: Path, *, keep_lab: bool, view: View) -> Outcome:
+        view.phase("running the workload")
+        seen.append((spec.name, spec.seed, spec.handoff.policy, store, keep_lab))
+        return Outcome(
+            verdict, {"verdict": verdict, "ops": 3, "anomalies": [], "reasons": ["a doubt"]}, tmp_path
+        )
+
+    controller = ModuleType("jepsen_blk.controller")
+    controller.run_test = run_test
+    monkeypatch.setitem(sys.modules, "jepsen_blk.controller", controller)
+    monkeypatch.setattr(doctor, "PACKAGES", {})
+    arguments = ["--name", "mine", "--seed", "9", "--handoff", "drain", "--keep-lab"]
+    assert cli.main(["test", *arguments, "--store", str(tmp_path)]) == code
+    assert seen == [("mine", 9, "drain", tmp_path, True)]
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert verdict.upper() in said.out
+    assert "a doubt" in said.out
+
+
+WAITING = """
+import asyncio, sys
+from types import ModuleType
+from jepsen_blk import cli, doctor
+
+async def run_test(spec, store, *, keep_lab, view):
+    try:
+        print("waiting", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        print("the lab is down", flush=True)
+
+doctor.PACKAGES = {}
+controller = sys.modules["jepsen_blk.controller"] = ModuleType("jepsen_blk.controller")
+controller.run_test = run_test
+sys.exit(cli.main(["test"]))
+"""
+
+
+def test_an_interrupted_test_takes_its_lab_down_and_says_one_line(tmp_path: Path):
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            for line in child.stdout:
+                if line == "waiting\n":
+                    child.send_signal(signal.SIGINT)
+                    break
+            out, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert (child.returncode, out, err) == (130, "the lab is down\n", "jepsen-blk: interrupted\n")
 
 
 def test_an_option_wins_over_the_file_and_leaves_the_rest(tmp_path: Path):

@@ -92,7 +92,7 @@ class _Drawing:
             self.tops["path"] = y
             y += _PATH_LANE
         self.tops["storage"] = y
-        y += max(1, len(story.copies)) * _COPY_ROW + (32 if story.late else 12)
+        y += max(1, len(story.copies)) * _COPY_ROW + (42 if story.late else 12)
         if story.contents:
             self.tops["contents"] = y
             y += _STRIP + 8
@@ -212,7 +212,7 @@ class _Drawing:
                 what = (
                     f"overwrites {newer}" if self.story.overwritten else f"lands; {newer} was never applied"
                 )
-                add(Label(right - 16, end - 14, f"the late copy {what}", "label wrong", "end"))
+                add(Label(right - 16, end - 25.5, f"the late copy {what}", "label wrong", "end"))
             add(Line(right, y + _BAR, right, end, f"land arrow {'bad' if late else look}"))
         elif copy.action == "ignore":
             add(Curve(f"M{right - 5:.1f} {y + 6:.1f}l10 10m0 -10l-10 10", "cross"))
@@ -288,7 +288,7 @@ class _Drawing:
         if lane == "path" and "path" in self.tops:
             return self.tops["path"] + 18
         if lane == "contents":
-            return self._storage_end() - 14
+            return self._storage_end() - 26
         if lane == "storage":
             row = next((i for i, copy in enumerate(story.copies) if copy.received_ms == time_ms), 0)
             return self.tops["storage"] + 19 + row * _COPY_ROW

@@ -6,8 +6,9 @@ words; only the panel redraws. All text of the test is treated as text, never as
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jepsen_blk.history.events import Event
+from jepsen_blk.spec import Spec
 
 VERDICT_STYLES = {
     "pass": "bold white on green",
@@ -39,7 +41,6 @@ class LiveView:
         self._live: Live | None = None
         self._name = ""
         self._steps: tuple[str, ...] = ()
-        self._phase = ""
         self._phase_lines: list[tuple[str, float]] = []
         self._events: list[Text] = []
         self._began = self._marked = clock()
@@ -50,7 +51,7 @@ class LiveView:
     def start(self, name: str, steps: Sequence[str]) -> None:
         """Begin a test: open the panel, or print one line."""
         self.close()
-        self._name, self._steps, self._phase, self._verdict = name, tuple(steps), "", ""
+        self._name, self._steps, self._verdict = name, tuple(steps), ""
         self._phase_lines, self._events = [], []
         self._began = self._marked = self._clock()
         self._completed = self._marked_ops = self._in_flight = 0
@@ -68,14 +69,13 @@ class LiveView:
 
     def phase(self, text: str) -> None:
         """Enter a phase."""
-        self._phase = text
         self._phase_lines.append((text, self._clock()))
         if self._live is None:
             self._line(Text(text))
 
     def event(self, event: Event) -> None:
         """Show an event: the last few in the panel, every one as a plain line."""
-        if event.phase in _QUIET:
+        if event.phase in _QUIET or (event.source == "test" and event.phase in ("begin", "end")):
             return
         line = describe(event)
         self._events = [*self._events[-(_SHOWN_EVENTS - 1) :], self._stamp(line)]
@@ -122,14 +122,15 @@ class LiveView:
 
     def _phases(self) -> list[Text]:
         """One line a step: done, now, to come; phases that no step announced stand where they fell."""
-        begun = [name for name, _ in self._phase_lines]
-        ends = [at for _, at in self._phase_lines[1:]] + [self._clock()]
+        begun = tuple(self._phase_lines)  # the panel is redrawn by a thread of its own
         lines = []
-        for (name, at), end in zip(self._phase_lines, ends, strict=True):
-            now = name == self._phase
+        for i, (name, at) in enumerate(begun):
+            now = i == len(begun) - 1
+            end = self._clock() if now else begun[i + 1][1]
             mark, style = ("●", "bold cyan") if now else ("✓", "green")
             lines.append(Text.assemble((f" {mark} {name}", style), (f"  {end - at:.1f} s", "dim")))
-        return lines + [Text(f"   {step}", style="dim") for step in self._steps if step not in begun]
+        names = [name for name, _ in begun]
+        return lines + [Text(f"   {step}", style="dim") for step in self._steps if step not in names]
 
     def _elapsed(self) -> float:
         return self._clock() - self._began
@@ -155,13 +156,30 @@ def describe(event: Event) -> Text:
     return line
 
 
-def print_verdict(results: Mapping[str, Any], run_dir: Path, console: Console) -> None:
+@contextlib.contextmanager
+def show_test(spec: Spec, console: Console | None = None) -> Iterator[LiveView]:
+    """Give a live view of one test; the terminal is given back however the test ends."""
+    view = LiveView(console)
+    view.start(spec.name, ())
+    try:
+        yield view
+    finally:
+        view.close()
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """Print a verdict that belongs to a history alone, with no run directory, on standard output."""
+    print_verdict(results, None, Console(highlight=False))
+
+
+def print_verdict(results: Mapping[str, Any], run_dir: Path | None, console: Console) -> None:
     """Print the verdict, its anomalies and reasons, the migrations, and where the report is."""
     verdict = str(results.get("verdict", "unknown"))
     console.print(
         Text.assemble(
             (f" {verdict.upper()} ", VERDICT_STYLES.get(verdict, "bold")),
-            f"  {int(results.get('ops') or 0):,} operations in {float(results.get('duration_s') or 0):.1f} s",
+            f"  {int(results.get('ops') or 0):,} operations",
+            f" in {results['duration_s']:.1f} s" if results.get("duration_s") else "",
         )
     )
     for anomaly in list(results.get("anomalies", ()))[:_SHOWN_EVENTS]:
@@ -173,7 +191,10 @@ def print_verdict(results: Mapping[str, Any], run_dir: Path, console: Console) -
         console.print(Text(f"{more} more anomalies are in the report"))
     for reason in results.get("reasons", ()):
         console.print(Text.assemble(("because ", "dim"), str(reason)))
-    console.print(Text(_migrations_line(results)))
+    if results.get("migrations") is not None:
+        console.print(Text(_migrations_line(results)))
+    if run_dir is None:
+        return
     report = run_dir / "report.html"
     console.print(Text(f"report  {report if report.exists() else run_dir}"), soft_wrap=True)
 

@@ -67,15 +67,14 @@ def _run_lanes(picture: Picture, run: RunData) -> None:
     for number, move in enumerate(moves, start=1):
         left, right = x(move.begin_ms), x(move.resumed_ms)
         picture.add(Rect(left, top, max(3.0, right - left), _LANE * 2 - 4, "move", f"migration {number}"))
-        picture.add(Badge(x(move.stopped_ms), top - 12, number, "badge move"))
+        picture.add(Badge(x(move.stopped_ms), top - 12, number, "badge moved"))
     y = faults + _LANE + 6
     picture.add(Line(_GUTTER, y, _WIDTH - _RIGHT, y, "axis"))
-    for i in range(7):
-        time = end * i / 6
+    step = _round_step(end)
+    for i in range(int(end / step) + 1):
+        time = step * i
         picture.add(Line(x(time), y - 4, x(time), y + 4, "axis"))
-        picture.add(
-            Label(x(time), y + 18, show_ms(time) if i else "0", "tick", "end" if i == 6 else "middle")
-        )
+        picture.add(Label(x(time), y + 18, f"{time / 1000:g} s", "tick", "middle"))
 
 
 def _round_step(end_ms: float) -> float:

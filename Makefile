@@ -1,6 +1,8 @@
 # `make demo` is the whole way in on a fresh Debian 12 with make, git and Python 3.11.
 
 BIN := .venv/bin
+# nft and sysctl are here, where Debian does not let an ordinary user look.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 INPUTS := debian-packages.txt pyproject.toml scripts/setup
 BENCHES := $(wildcard bench/check.py bench/agent.py bench/guest.py)
 

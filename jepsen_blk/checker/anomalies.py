@@ -1,0 +1,157 @@
+"""From what the batch check found to anomalies that a person can act on.
+
+One damage must not become a flood: each block is reported once a kind, its conflicts only by the most telling
+kind, and the whole list is bounded, with a reason that says how much was left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jepsen_blk.checker.classify import RANKS, Conflict, most_telling
+from jepsen_blk.checker.clusters import BlockClusters, block_clusters
+from jepsen_blk.checker.registers import Findings
+from jepsen_blk.checker.witness import minimal_witness
+from jepsen_blk.checker.wording import show_ms, tell_conflict
+from jepsen_blk.history.record import F, History, Int64s
+from jepsen_blk.spec import Deadline
+
+MOST_SHOWN = 100
+KINDS = (
+    "future-read",
+    "split-brain",
+    "torn",
+    "misdirected",
+    "aborted-read",
+    *(kind for kind in RANKS if kind != "split-brain"),
+    "phantom",
+)
+"""All kinds, in the order in which they are reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """One contradiction: its kind, where, and the line numbers (from 0) of a minimal witness by start.
+
+    `severity_ms` is for how long the newer write had been acknowledged or seen when the bad read began.
+    `older` and `newer` are the values at odds, None where there is only one or none.
+    """
+
+    kind: str
+    block: int
+    ops: tuple[int, ...]
+    severity_ms: float
+    text: str
+    older: int | None = None
+    newer: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of results.json."""
+        return {
+            "kind": self.kind,
+            "block": self.block,
+            "ops": list(self.ops),
+            "severity_ms": self.severity_ms,
+            "text": self.text,
+        }
+
+
+def find_anomalies(
+    history: History, findings: Findings, deadline: Deadline
+) -> tuple[tuple[Anomaly, ...], str | None]:
+    """Return at most MOST_SHOWN anomalies, the most telling kinds first, and a word on those left out."""
+    found = [*_duplicates(history, findings.twice)]
+    total = len(np.unique(history.value[findings.twice]))
+    for kind, rows in findings.bad_reads.items():
+        first = _first_of_each_block(history, rows)
+        total += len(first)
+        found += [_bad_read(history, kind, int(row)) for row in first[:MOST_SHOWN]]
+    total += len(findings.conflicts)
+    for block in block_clusters(history, findings.conflicts[:MOST_SHOWN], findings, deadline):
+        conflict = most_telling(block, deadline)
+        if conflict:
+            found.append(_conflict(block, conflict))
+    found.sort(key=lambda anomaly: (KINDS.index(anomaly.kind), anomaly.block))
+    left_out = total - min(len(found), MOST_SHOWN)
+    more = f"{left_out} more anomalies are not listed" if left_out else None
+    return tuple(found[:MOST_SHOWN]), more
+
+
+def _lines(history: History, rows: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the line numbers of rows; adopted writes stand in no file and have none."""
+    if history.line is None:
+        return rows
+    return tuple(int(line) for line in history.line[list(rows)] if line >= 0)
+
+
+def _first_of_each_block(history: History, rows: Int64s) -> Int64s:
+    by_start = rows[np.argsort(history.start[rows], kind="stable")]
+    return by_start[np.sort(np.unique(history.block[by_start], return_index=True)[1])]
+
+
+def _conflict(block: BlockClusters, conflict: Conflict) -> Anomaly:
+    since = int(block.minf[conflict.newer.order])
+    severity_ms = round((int(block.history.start[conflict.bad_read]) - since) / 1e6, 6)
+    rows = minimal_witness(block, conflict.older, conflict.newer, conflict.bad_read)
+    return Anomaly(
+        kind=conflict.kind,
+        block=block.block,
+        ops=_lines(block.history, rows),
+        severity_ms=severity_ms,
+        text=tell_conflict(block, conflict, severity_ms),
+        older=conflict.older.value,
+        newer=conflict.newer.value,
+    )
+
+
+def _bad_read(history: History, kind: str, row: int) -> Anomaly:
+    value, block = int(history.value[row]), int(history.block[row])
+    writes = np.flatnonzero((history.value == value) & (history.f == F.WRITE))
+    write = int(writes[0]) if len(writes) else None
+    severity_ms = 0.0
+    if kind == "future-read" and write is not None:
+        severity_ms = round((int(history.start[write]) - int(history.finish[row])) / 1e6, 6)
+    where = "" if write is None else str(int(history.block[write]))
+    texts = {
+        "torn": f"a read of block {block} found two different writes in one block",
+        "foreign": f"a read of block {block} found data of another run",
+        "phantom": f"a read of block {block} found "
+        + ("bytes that no write of any run left" if value < 0 else f"value {value}, which nothing wrote"),
+        "misdirected": f"a read of block {block} returned {value}, which was written to block {where}",
+        "aborted-read": f"a read of block {block} returned {value}, whose write certainly failed",
+        "future-read": f"a read of block {block} returned {value} and ended {show_ms(severity_ms)} before "
+        "its write began: the harness or a clock is wrong",
+    }
+    rows = (row,) if write is None else tuple(sorted((write, row), key=lambda r: (int(history.start[r]), r)))
+    return Anomaly(
+        kind="phantom" if kind == "foreign" else kind,
+        block=block,
+        ops=_lines(history, rows),
+        severity_ms=severity_ms,
+        text=texts[kind],
+        older=value if value > 0 else None,
+    )
+
+
+def _duplicates(history: History, twice: Int64s) -> list[Anomaly]:
+    """Two writes of one value: two copies of a guest, or a tester that repeats itself."""
+    found: dict[int, list[int]] = {}
+    for row in twice[: 4 * MOST_SHOWN].tolist():
+        found.setdefault(int(history.value[row]), []).append(row)
+    return [
+        Anomaly(
+            kind="split-brain",
+            block=int(history.block[rows[0]]),
+            ops=_lines(history, (rows[0], rows[1])),
+            severity_ms=0.0,
+            text=f"value {value} was written twice, to block {int(history.block[rows[0]])} and to block "
+            f"{int(history.block[rows[1]])}: two copies of the guest are running",
+            older=value,
+            newer=value,
+        )
+        for value, rows in found.items()
+        if len(rows) > 1
+    ][:MOST_SHOWN]

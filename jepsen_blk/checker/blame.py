@@ -1,0 +1,148 @@
+"""Who did it: the copies of the two writes at odds, as the storage's own log tells them.
+
+The log explains, it never judges: a missing, torn or silent log only means that no culprit is named.
+Its times are all on the host's clock, so they are compared with each other only, never with the guest's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jepsen_blk.checker.anomalies import Anomaly
+from jepsen_blk.checker.wording import show_ms
+from jepsen_blk.history.record import History
+
+_HELD_NS = 100_000_000
+"""A write that took longer than this is called held even where the log has no hold of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One arrival of a write at the storage; times in ns of the host, `applied` None if it never was."""
+
+    node: str
+    received: int
+    applied: int | None
+    done: int
+    action: str
+    outcome: str
+    held_ns: int
+
+    @property
+    def ignored(self) -> bool:
+        """Completed without having been applied: the guest was told, the block was not."""
+        return self.outcome == "ok" and self.applied is None
+
+
+def explain(anomaly: Anomaly, history: History, target_log_path: Path) -> str | None:
+    """Name the copy of a write that did the damage, or return None where the log does not show it."""
+    if anomaly.older is None and anomaly.newer is None:
+        return None
+    wanted = {value for value in (anomaly.older, anomaly.newer) if value}
+    copies = _copies(target_log_path, wanted)
+    older = copies.get(anomaly.older or 0, [])
+    if anomaly.newer is None:
+        return _misplaced(anomaly, older)
+    newer = copies.get(anomaly.newer, [])
+    acked = [copy.done for copy in newer if copy.outcome == "ok"]
+    if not acked:
+        return None
+    said = [*_late(anomaly, older, min(acked)), *_ignored(anomaly, older, newer)]
+    return "; ".join(said) or None
+
+
+def _late(anomaly: Anomaly, older: list[_Copy], acked: int) -> Iterator[str]:
+    """Name the copy of the older write that was applied last, if that was after the newer one's acknowledgement."""
+    late = [copy for copy in older if copy.applied is not None and copy.applied > acked]
+    if late:
+        copy = max(late, key=lambda copy: copy.applied or 0)
+        held = f", held {_show_ns(copy.held_ns)}," if copy.held_ns else ""
+        after = _show_ns((copy.applied or 0) - acked)
+        yield (
+            f"write {anomaly.older} of {_node(copy)}{held} was applied {after} after write {anomaly.newer} "
+            "had been acknowledged"
+        )
+
+
+def _ignored(anomaly: Anomaly, older: list[_Copy], newer: list[_Copy]) -> Iterator[str]:
+    first = older[0].node if older else ""
+    for copy in older:
+        if copy.ignored:
+            again = (
+                f"the re-issue of {anomaly.older} from" if copy.node != first else f"write {anomaly.older} of"
+            )
+            yield f"{again} {_node(copy)} was ignored and completed"
+    for copy in newer:
+        if copy.ignored:
+            yield f"write {anomaly.newer} of {_node(copy)} was ignored and completed"
+
+
+def _misplaced(anomaly: Anomaly, copies: list[_Copy]) -> str | None:
+    """Say how the one write of a bad read ended at the storage."""
+    applied = [copy for copy in copies if copy.applied is not None]
+    if anomaly.kind != "aborted-read" or not applied:
+        return None
+    return f"write {anomaly.older} of {_node(applied[-1])} was applied although its guest was told that it failed"
+
+
+def _copies(path: Path, values: set[int]) -> dict[int, list[_Copy]]:
+    """Return the copies of these values in order of arrival."""
+    held: dict[int, int] = {}
+    released: dict[int, int] = {}
+    writes: list[dict[str, Any]] = []
+    for entry in _entries(path):
+        match entry:
+            case {"f": "held", "id": int(id_), "value": int(value), "time": int(time)} if value in values:
+                held[id_] = time
+            case {"f": "released", "id": int(id_), "time": int(time)} if id_ in held:
+                released[id_] = time
+            case {"f": "write", "id": int(), "value": int(value), "received": int(), "done": int()} if (
+                value in values
+            ):
+                writes.append(entry)
+    found: dict[int, list[_Copy]] = {}
+    for entry in sorted(writes, key=lambda entry: int(entry["received"])):
+        end = entry.get("applied") or entry["done"]
+        begin = held.get(entry["id"])
+        held_ns = end - entry["received"] if end - entry["received"] > _HELD_NS else 0
+        if begin is not None:
+            held_ns = max(released.get(entry["id"], end) - begin, 0)
+        found.setdefault(entry["value"], []).append(
+            _Copy(
+                node=str(entry.get("node", "?")),
+                received=entry["received"],
+                applied=entry.get("applied"),
+                done=entry["done"],
+                action=str(entry.get("action", "")),
+                outcome=str(entry.get("outcome", "")),
+                held_ns=held_ns,
+            )
+        )
+    return found
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the log's lines; a torn last line (a killed storage) and a missing log are left out."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(entry, dict):
+                    yield entry
+    except OSError:
+        return
+
+
+def _node(copy: _Copy) -> str:
+    return copy.node.upper()
+
+
+def _show_ns(ns: int) -> str:
+    return f"{ns / 1e9:.1f} s" if ns >= 1_000_000_000 else show_ms(ns / 1e6)

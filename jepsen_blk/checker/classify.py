@@ -1,0 +1,151 @@
+"""What kind of damage a conflict is: an older write A came back although a newer one B must follow it.
+
+Lost, stale and overwritten differ only by later evidence, so a kind is claimed only where the
+history proves it. docs/anomalies.md has the kinds one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from jepsen_blk.checker.clusters import BEFORE_ALL, NO_ROW, BlockClusters, Cluster
+from jepsen_blk.history.record import Int64s
+from jepsen_blk.spec import Deadline
+
+_MOST_OLDER = 64
+_MOST_NEWER = 8
+
+RANKS = (
+    "fenced-zombie",
+    "zombie-write",
+    "resurrected-write",
+    "stale-overwrite",
+    "split-brain",
+    "reverted-to-initial",
+    "lost-write",
+    "stale-read",
+)
+"""Kinds of a conflict, the most telling first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """`older` was read by row `bad_read`, which began after `newer` had been acknowledged or seen.
+
+    `proof` is the row of a read before `bad_read` that saw something else than `older`, or NO_ROW.
+    """
+
+    kind: str
+    older: Cluster
+    newer: Cluster
+    bad_read: int
+    proof: int
+
+
+def most_telling(block: BlockClusters, deadline: Deadline) -> Conflict | None:
+    """Return the block's conflict of the most telling kind, with the newest write that proves it."""
+    conflicts = [_classify(block, a, b, deadline) for a, b in _pairs(block)]
+
+    def telling(conflict: Conflict) -> tuple[int, bool, int, int]:
+        unseen = not len(conflict.newer.reads)
+        return RANKS.index(conflict.kind), unseen, conflict.older.order, -conflict.newer.order
+
+    return min(conflicts, key=telling, default=None)
+
+
+def _pairs(block: BlockClusters) -> Iterator[tuple[Cluster, Cluster]]:
+    """Yield conflicting (older, newer): for each older one the newest, the newest seen, the newest proven."""
+    olders = 0
+    for a in block.clusters:
+        low, high = a.order + 1, int(np.searchsorted(block.minf, block.maxs[a.order]))
+        newer = np.flatnonzero(block.maxs[low:high] > block.minf[a.order]) + low
+        if not len(newer):
+            continue
+        olders += 1
+        if olders > _MOST_OLDER:
+            return
+        seen = [place for place in newer.tolist() if len(block.clusters[place].reads)]
+        proof = _last_other(block, a)
+        proven = newer if proof == NO_ROW else newer[block.minf[newer] < block.history.start[proof]]
+        chosen = {*newer[-_MOST_NEWER:].tolist(), *seen[-_MOST_NEWER:], *proven[-_MOST_NEWER:].tolist()}
+        for place in sorted(chosen):
+            yield a, block.clusters[place]
+
+
+def _last_other(block: BlockClusters, a: Cluster) -> int:
+    """Return the read that began last among those of other values that ended before A was last read."""
+    rows = block.reads
+    before = rows[block.finishes(rows) < block.history.start[a.reads[-1]]]
+    others = before[block.history.value[before] != a.value]
+    return int(others[-1]) if len(others) else NO_ROW
+
+
+def _classify(block: BlockClusters, a: Cluster, b: Cluster, deadline: Deadline) -> Conflict:
+    minf = int(block.minf[b.order])
+    bad = a.reads[block.starts(a.reads) > minf]
+    first, last = _first_done(block, bad), int(bad[-1])
+    if not a.acked and not len(_ended_before(block, a.reads, int(block.maxs[b.order]))):
+        kind = "fenced-zombie" if deadline is Deadline.FENCE else "zombie-write"
+        if deadline is Deadline.ERROR and _fence_closed(block, a):
+            kind = "fenced-zombie"
+        return Conflict(kind, a, b, first, NO_ROW)
+    again = b.reads[block.starts(b.reads) > block.history.finish[last]]
+    if len(again):
+        return _seen_again(block, a, b, bad)
+    if len(b.reads):
+        return _seen_before(block, a, b, bad)
+    others = block.reads[
+        (block.starts(block.reads) > minf)
+        & (block.finishes(block.reads) < block.history.start[last])
+        & (block.history.value[block.reads] != a.value)
+    ]
+    if len(others):
+        proof = _first_done(block, others)
+        after = bad[block.starts(bad) > block.history.finish[proof]]
+        return Conflict(_overwritten(block, a, b), a, b, _first_done(block, after), proof)
+    return Conflict("lost-write" if a.write != NO_ROW else "reverted-to-initial", a, b, first, NO_ROW)
+
+
+def _seen_again(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s) -> Conflict:
+    """B was seen after the last read of A: a stale answer, or two contents that take turns."""
+    first = _first_done(block, bad)
+    between = b.reads[block.starts(b.reads) > block.history.finish[first]]
+    turn = _first_done(block, between)
+    back = bad[block.starts(bad) > block.history.finish[turn]]
+    return Conflict("split-brain" if len(back) else "stale-read", a, b, first, turn)
+
+
+def _seen_before(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s) -> Conflict:
+    """B was read, and not after the last read of A; whether A replaced it depends on their order."""
+    end = int(block.finishes(b.reads).max())
+    after = bad[block.starts(bad) > end]
+    if len(after):
+        proof = int(b.reads[block.finishes(b.reads).argmax()])
+        return Conflict(_overwritten(block, a, b), a, b, _first_done(block, after), proof)
+    return Conflict("stale-read", a, b, _first_done(block, bad), NO_ROW)
+
+
+def _overwritten(block: BlockClusters, a: Cluster, b: Cluster) -> str:
+    if a.write == NO_ROW:
+        return "reverted-to-initial"
+    started = b.start if b.start != BEFORE_ALL else int(block.minf[b.order])
+    if not a.acked and len(_ended_before(block, a.reads, started)):
+        return "resurrected-write"
+    return "stale-overwrite"
+
+
+def _fence_closed(block: BlockClusters, a: Cluster) -> bool:
+    """Tell whether a fence, not only its error, closed A before its first read."""
+    history = block.history
+    return any(f.boot == history.boot[a.write] and f.time_ns == a.finish for f in history.fences)
+
+
+def _ended_before(block: BlockClusters, rows: Int64s, moment: int) -> Int64s:
+    return rows[block.finishes(rows) < moment]
+
+
+def _first_done(block: BlockClusters, rows: Int64s) -> int:
+    return int(rows[block.finishes(rows).argmin()])

@@ -1,0 +1,76 @@
+"""Anomalies in words: what the guest was told, and what it saw later that contradicts it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jepsen_blk.checker.classify import Conflict
+from jepsen_blk.checker.clusters import NO_ROW, BlockClusters, Cluster
+from jepsen_blk.history.record import INITIAL, PENDING
+
+
+def tell_conflict(block: BlockClusters, conflict: Conflict, severity_ms: float) -> str:
+    """Say in one sentence how the conflict showed."""
+    a, b = conflict.older, conflict.newer
+    returned = "still returned" if conflict.kind == "lost-write" else "returned"
+    again = "" if conflict.kind in ("lost-write", "fenced-zombie", "zombie-write") else " again"
+    later = f"{show_ms(severity_ms)} later a read {returned} {_name(a)}{again}"
+    return f"{_older(block, a, conflict.kind)}{_newer(block, a, b)}; {later}{_ending(block, conflict)}"
+
+
+def show_ms(ms: float) -> str:
+    """Show a duration: 0.4 ms, 1200 ms, 3.1 s."""
+    return f"{ms / 1000:.1f} s" if ms >= 10_000 else f"{ms:.3g} ms" if ms < 100 else f"{ms:.0f} ms"
+
+
+def _name(a: Cluster) -> str:
+    return "the initial value" if a.value == INITIAL else str(a.value)
+
+
+def _older(block: BlockClusters, a: Cluster, kind: str) -> str:
+    if a.write == NO_ROW:
+        return f"block {block.block} was never written before; "
+    subject = f"write {a.value} to block {block.block}"
+    if a.acked:
+        return f"{subject} was acknowledged, "
+    line = block.history.line
+    if line is not None and line[a.write] < 0:
+        how = "was never reported by its guest, which died"
+    elif block.history.finish[a.write] == PENDING:
+        how = "was never completed"
+    else:
+        how = "ended in an error"
+    fenced = {"fenced-zombie": " and was fenced off", "resurrected-write": ", but was seen"}
+    return f"{subject} {how}{fenced.get(kind, '')}, "
+
+
+def _newer(block: BlockClusters, a: Cluster, b: Cluster) -> str:
+    link = (
+        "then "
+        if b.start > a.finish or (len(a.reads) and b.start > block.finishes(a.reads).min())
+        else "and "
+    )
+    read = bool(np.any(block.finishes(b.reads) <= block.maxs[a.order]))
+    if not b.acked:
+        how = "was seen though not acknowledged"
+    else:
+        how = "was acknowledged and read" if read else "was acknowledged"
+    to = f" to block {block.block}" if a.write == NO_ROW else ""
+    return f"{link if a.write != NO_ROW else ''}write {b.value}{to} {how}"
+
+
+def _ending(block: BlockClusters, conflict: Conflict) -> str:
+    b = conflict.newer
+    if conflict.kind == "split-brain":
+        return f", then {b.value}, and the two took turns"
+    if conflict.kind == "stale-read":
+        return f", though {b.value} was seen again" if len(b.reads) else ""
+    if len(b.reads):
+        return f", and nothing has seen {b.value} since"
+    if conflict.proof != NO_ROW:
+        seen = int(block.history.value[conflict.proof])
+        before = "the initial value" if seen == INITIAL else str(seen)
+        return f" where one before it had returned {before}, and nothing has ever seen {b.value}"
+    last = block.reads[-1] == conflict.bad_read
+    unsettled = "; no read came after it to tell more" if last and conflict.kind == "lost-write" else ""
+    return f", and nothing has ever seen {b.value}{unsettled}"

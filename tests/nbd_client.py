@@ -115,6 +115,9 @@ class NbdClient:
     def flush(self) -> int:
         return self.reply(self._request(_FLUSH, 0, 0))
 
+    def send_disconnect(self) -> None:
+        self._request(_DISCONNECT, 0, 0)
+
     def die(self) -> None:
         """End the connection with a reset, as a killed or fenced host does."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nbd_client import NbdClient
 
 from jepsen_blk.storage.conflict import ConflictModel
@@ -36,16 +38,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def can_connect(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
+def can_connect(address: int | Path) -> bool:
+    """Tell whether the port of loopback, or the unix socket, takes a connection."""
+    family = socket.AF_INET if isinstance(address, int) else socket.AF_UNIX
+    with socket.socket(family) as probe:
+        probe.settimeout(BOUND_S)
+        try:
+            probe.connect(("127.0.0.1", address) if isinstance(address, int) else str(address))
+        except OSError:
+            return False
     return True
 
 
 @contextmanager
 def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"{argv[0]} is not installed")
     with log.open("wb") as output:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         try:

@@ -81,6 +81,17 @@ def test_a_parked_write_is_delivered_after_its_client_died(rig: Rig) -> None:
     assert until(lambda: rig.lines("disconnect"))[0]["node"] == "x"
 
 
+def test_a_client_that_left_in_order_behind_its_parked_write_still_has_it_delivered(rig: Rig) -> None:
+    x, y = rig.client("x"), rig.client("y")
+    hold, _ = rig.hold(x, "x", 3, A)
+    x.send_disconnect()
+    x.close()
+    assert y.read(3) == INITIAL
+    rig.land(hold)
+    assert y.read(3) == A
+    until(lambda: rig.lines("disconnect"))
+
+
 def test_everything_behind_a_parked_write_is_parked_in_order(rig: Rig) -> None:
     x, y = rig.client("x"), rig.client("y")
     hold, first = rig.hold(x, "x", 3, A)
@@ -164,6 +175,23 @@ def test_qemu_works_through_the_proxy(rig: Rig) -> None:
         ["qemu-img", "info", "--output=json", uri], check=True, timeout=30, capture_output=True, text=True
     )
     assert json.loads(shown.stdout)["virtual-size"] == SIZE
+
+
+def test_a_server_on_a_unix_socket_is_reached(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        server = tmp_path / "nbd.sock"
+        stack.enter_context(
+            running(["nbdkit", "-f", "-U", str(server), "memory", f"size={SIZE}"], tmp_path / "server.log")
+        )
+        until(lambda: can_connect(server))
+        rig = Rig(stack, tmp_path, {"x": free_port()})
+        argv = proxy_argv({"x": Listen("127.0.0.1", rig.ports["x"])}, server, rig.control, rig.log)
+        stack.enter_context(running(argv, tmp_path / "proxy.log"))
+        rig.ready()
+        x = rig.client("x")
+        hold, cookie = rig.hold(x, "x", 3, A)
+        rig.land(hold)
+        assert x.reply(cookie) == 0
 
 
 def test_an_unreachable_server_costs_the_client_its_connection(tmp_path: Path) -> None:

@@ -66,8 +66,16 @@ class PeerWatcher:
             for token, _ in self._epoll.poll():
                 with self._lock:
                     watched = self._watched.get(token)
-                if watched is not None:
-                    watched[1]()
+                    # The number may be another connection's by now: believe its own state only.
+                    ended = watched[1] if watched is not None and _has_ended(watched[0]) else None
+                if ended is not None:
+                    ended()
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _peer_of_this_thread() -> tuple[int, bytes] | None:

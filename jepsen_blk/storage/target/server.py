@@ -209,7 +209,7 @@ class Target:
                 WriteLine(
                     write.id,
                     write.node,
-                    write.blocks[0] if write.blocks else 0,
+                    write.blocks[0],
                     pending.value,
                     pending.process,
                     pending.received_ns,

@@ -58,7 +58,7 @@ def _run_lanes(picture: Picture, run: RunData) -> None:
         look = "home even" if order.index(node) % 2 == 0 else "home odd"
         picture.add(Rect(left, top + 6, max(1.0, right - left), _LANE - 16, look, f"guest on {node}"))
         if right - left > 24:
-            picture.add(Label((left + right) / 2, top + 25, node.upper(), "label strong", "middle"))
+            picture.add(Label(left + 10, top + 25, node.upper(), "label strong"))
     for band in run.bands:
         left, right = x(band.begin_ms), x(band.end_ms)
         picture.add(Rect(left, faults + 6, max(3.0, right - left), _LANE - 16, "fault", band.name))

@@ -1,0 +1,121 @@
+"""The story tells what the storage did, in the order in which it did it, and nothing it cannot know."""
+
+import json
+
+import numpy as np
+import pytest
+from fabricate import BLOCK, NEW, OLD, failing_run
+
+from jepsen_blk.report.run_data import load_run
+from jepsen_blk.report.series import MAX_POINTS
+from jepsen_blk.report.story import Story, tell
+from jepsen_blk.report.story_picture import draw_story, make_axis
+
+
+def story_of(run_dir) -> Story:
+    run = load_run(run_dir)
+    story = tell(run, run.anomalies[0])
+    assert story is not None
+    return story
+
+
+def test_the_founding_case_is_told_from_the_held_write_to_the_bad_read(tmp_path):
+    texts = [step.text for step in story_of(failing_run(tmp_path / "run")).steps]
+    expected = (
+        "X sends write 4242 to block 17",
+        "X loses its path",
+        "moves live from X to Y while 4242 is still in flight",
+        "Y sends 4242 again",
+        "overwrites block 17 with 4243",
+        "A read returns 4243",
+        "late copy of 4242 that X had sent is applied, over 4243",
+        "returns 4242: the acknowledged write 4243 is gone",
+    )
+    assert len(texts) == len(expected)
+    for text, part in zip(texts, expected, strict=True):
+        assert part in text
+
+
+def test_steps_are_numbered_in_order_of_time(tmp_path):
+    steps = story_of(failing_run(tmp_path / "run")).steps
+    assert [step.number for step in steps] == list(range(1, len(steps) + 1))
+    assert [step.time_ms for step in steps] == sorted(step.time_ms for step in steps)
+
+
+def test_the_block_is_seen_to_hold_the_old_the_new_and_the_old_value_again(tmp_path):
+    contents = story_of(failing_run(tmp_path / "run")).contents
+    assert [content.value for content in contents] == [OLD, NEW, OLD]
+
+
+def test_an_ignored_write_is_not_said_to_have_been_overwritten(tmp_path):
+    story = story_of(failing_run(tmp_path / "run", ignore_second=True))
+    texts = " ".join(step.text for step in story.steps)
+    assert "ignores it" in texts
+    assert "4243 never reached the block" in texts
+    assert [content.value for content in story.contents] == [OLD]
+
+
+def test_guest_and_host_events_are_not_mixed_when_their_clocks_cannot_be_joined(tmp_path):
+    story = story_of(failing_run(tmp_path / "run", with_target_log=False))
+    assert not story.moves
+    assert not story.bands
+    assert not any("moves" in step.text for step in story.steps)
+    assert story.steps[-1].bad
+
+
+def test_operations_are_placed_on_the_node_where_the_guest_was(tmp_path):
+    story = story_of(failing_run(tmp_path / "run"))
+    assert [op.node for op in story.ops] == ["x → y", "y", "y", "y"]
+
+
+def test_times_of_the_guest_agree_with_the_storages_across_the_migration(tmp_path):
+    story = story_of(failing_run(tmp_path / "run"))
+    write = next(op for op in story.ops if op.f == "write" and op.value == NEW)
+    copy = next(copy for copy in story.copies if copy.value == NEW)
+    assert write.start_ms <= copy.received_ms <= copy.end_ms <= write.finish_ms
+
+
+def test_a_held_write_that_never_ended_is_still_drawn(tmp_path):
+    run_dir = failing_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (run_dir / "target.jsonl").read_text().splitlines()]
+    held = next(line["id"] for line in lines if line["f"] == "held")
+    kept = [line for line in lines if line.get("id") != held or line["f"] == "held"]
+    (run_dir / "target.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    story = story_of(run_dir)
+    assert story.copies[0].node == "x"
+    assert story.copies[0].applied_ms is None
+    assert story.late is None
+    draw_story(story, "")
+
+
+def test_the_axis_keeps_the_order_of_events_and_gives_each_gap_room():
+    times = [0.0, 0.2, 0.4, 3000.0, 3000.5, 90_000.0]
+    axis = make_axis(times, 100, 1100)
+    xs = [axis.x(time) for time in times]
+    assert xs == sorted(xs)
+    assert min(np.diff(xs)) > 20
+    assert xs[0] == 100
+    assert xs[-1] == pytest.approx(1100)
+
+
+def test_everything_drawn_lies_on_the_canvas(tmp_path):
+    for name, ignore in (("a", False), ("b", True)):
+        picture = draw_story(story_of(failing_run(tmp_path / name, ignore_second=ignore)), "")
+        for shape in picture.shapes:
+            if shape.shape == "rect":
+                assert shape.x >= 0
+                assert shape.x + shape.width <= picture.width
+                assert shape.y + shape.height <= picture.height
+            elif shape.shape in ("badge", "label"):
+                assert 0 <= shape.x <= picture.width
+                assert 0 <= shape.y <= picture.height
+
+
+def test_the_points_of_a_chart_are_bounded_and_keep_the_slowest_operation(tmp_path):
+    from fabricate import long_run
+
+    run = load_run(long_run(tmp_path / "run", operations=300_000))
+    assert sum(len(points.time_ms) for points in run.series.points) <= MAX_POINTS
+    slowest = (run.history.finish - run.history.start)[run.history.block != BLOCK].max() / 1e6
+    assert slowest > 900
+    assert any(points.latency_ms.max() >= slowest for points in run.series.points if len(points.latency_ms))

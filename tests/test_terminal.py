@@ -1,0 +1,127 @@
+"""The terminal says the same on a TTY and in a log file, and treats text of a run as text."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from fabricate import failing_run, passing_run, unknown_run
+from rich.console import Console
+
+from jepsen_blk.history.events import Event, read_events
+from jepsen_blk.report.terminal import LiveView, print_verdict, summary_table
+from jepsen_blk.report.view import NullView, View
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def plain() -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    return Console(file=out, width=120, force_terminal=False), out
+
+
+def shown(view: LiveView) -> str:
+    out = io.StringIO()
+    Console(file=out, width=120).print(view.render())
+    return out.getvalue()
+
+
+def results_of(run_dir: Path) -> dict:
+    return json.loads((run_dir / "results.json").read_text())
+
+
+def test_without_a_tty_every_event_is_one_plain_line(tmp_path):
+    console, out = plain()
+    clock = Clock()
+    view = LiveView(console, clock)
+    view.start("t", ())
+    clock.now = 1.5
+    view.event(Event(0, "fault", "path-loss", "proven", "x", {"proof": "x cannot reach the storage"}))
+    view.close()
+    assert "   1.50 s  path-loss proven on x: x cannot reach the storage\n" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+def test_the_rate_is_that_of_the_last_second():
+    clock = Clock()
+    view = LiveView(plain()[0], clock)
+    view.start("t", ())
+    clock.now = 2.0
+    view.operations(5000, 16)
+    assert "5,000 operations   2,500/s   16 in flight" in shown(view)
+
+
+def test_steps_show_what_is_done_and_what_is_to_come():
+    view = LiveView(plain()[0], Clock())
+    view.start("t", ("lab up", "workload", "check"))
+    view.phase("lab up")
+    view.phase("workload")
+    lines = shown(view).splitlines()
+    assert any("✓ lab up" in line for line in lines)
+    assert any("● workload" in line for line in lines)
+    assert any(line.strip() == "check" for line in lines)
+
+
+def test_a_panel_on_a_tty_is_closed_whatever_was_shown(tmp_path):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    view = LiveView(console, Clock())
+    view.start("t", ("a",))
+    for event in read_events(failing_run(tmp_path / "run") / "events.jsonl"):
+        view.event(event)
+    view.finish("fail")
+    view.close()
+    assert "lost-path-migration" in shown(view)
+
+
+def test_markup_in_the_text_of_a_run_is_printed_as_it_is():
+    console, out = plain()
+    view = LiveView(console, Clock())
+    view.start("[red]t[/red]", ())
+    view.event(Event(0, "fault", "[bold]f", "failed", "x", {"why": "[/] broken [markup"}))
+    print_verdict({"verdict": "unknown", "reasons": ["[/nonsense] why"]}, None, console)
+    assert "[red]t[/red]" in out.getvalue()
+    assert "[/] broken [markup" in out.getvalue()
+    assert "[/nonsense] why" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "word"), [(failing_run, "FAIL"), (passing_run, "PASS"), (unknown_run, "UNKNOWN")]
+)
+def test_the_verdict_is_printed_with_its_reasons_and_migrations(make, word, tmp_path):
+    console, out = plain()
+    run_dir = make(tmp_path / "run")
+    results = results_of(run_dir)
+    print_verdict(results, run_dir, console)
+    text = " ".join(out.getvalue().split())
+    assert word in text
+    assert "writes in flight at switch-over" in text
+    for part in [*results["reasons"], *(anomaly["text"] for anomaly in results["anomalies"])]:
+        assert " ".join(part.split()) in text
+
+
+def test_the_summary_marks_a_verdict_that_was_not_expected(tmp_path):
+    console, out = plain()
+    passed = results_of(passing_run(tmp_path / "run"))
+    rows = [("control", "pass", passed, Path("a"), 1.0), ("case", "fail", passed, Path("b"), 2.0)]
+    console.print(summary_table(rows, {"control": "nothing may be lost"}))
+    assert out.getvalue().count("expected") == 1
+    assert "expected fail" in out.getvalue()
+
+
+def test_both_views_are_what_the_controller_expects():
+    views: list[View] = [NullView(), LiveView(plain()[0], Clock())]
+    for view in views:
+        view.start("t", ())
+        view.phase("p")
+        view.event(Event(0, "lab", "up", "done"))
+        view.operations(1)
+        view.finish("pass")
+        view.close()
+        view.close()

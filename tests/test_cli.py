@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import jepsen_blk
 from jepsen_blk import cli, doctor
 from jepsen_blk.errors import LabError, SpecError
+from jepsen_blk.history.journal import JournalWriter
+from jepsen_blk.history.record import ROW, F
 from jepsen_blk.options import parse_nemesis, read_spec
 from jepsen_blk.report.view import View
 from jepsen_blk.spec import Spec
@@ -137,6 +140,26 @@ def test_a_nonsense_history_is_named_with_its_place(tmp_path: Path, text: str):
 def test_a_nonsense_journal_is_named(tmp_path: Path):
     (tmp_path / "odd.blk").write_bytes(b"\x00" * 100)
     assert only_line(run("check", "odd.blk", cwd=tmp_path), 254).startswith("odd.blk: ")
+
+
+@pytest.mark.parametrize(("closed", "code", "verdict"), [(True, 0, "pass"), (False, 2, "unknown")])
+def test_a_journal_that_was_left_open_is_no_pass(tmp_path: Path, closed: bool, code: int, verdict: str):
+    rows = np.zeros(2, ROW)
+    rows["f"] = F.WRITE, F.READ
+    rows["value"] = 1
+    rows["start"], rows["finish"] = (0, 20), (10, 30)
+    journal = JournalWriter(tmp_path / "history.blk")
+    journal.note({"note": "open", "run": 1, "spec": "register"})
+    journal.note({"note": "boot", "boot": 0})
+    journal.rows(0, 1, rows.tobytes())
+    journal.note({"note": "bye", "boot": 0})
+    if closed:
+        journal.close()
+    done = run("check", "history.blk", "--json", cwd=tmp_path)
+    journal.close()
+    results = json.loads(done.stdout)
+    assert (done.returncode, results["verdict"], results["ops"]) == (code, verdict, 2)
+    assert any("not closed" in reason for reason in results["reasons"]) is not closed
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path):

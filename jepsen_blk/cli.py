@@ -7,7 +7,6 @@ What is heavy is imported by the verb that needs it, so that --help and a mistyp
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -85,13 +84,12 @@ def run(
     require_store(store)
 
     from jepsen_blk.controller import run_test
-    from jepsen_blk.report.terminal import LiveView, print_verdict
+    from jepsen_blk.report.terminal import print_verdict, show_test
 
-    with contextlib.closing(LiveView()) as view:
-        view.start(specification.name, ())
+    console = Console()
+    with show_test(specification, console) as view:
         outcome = asyncio.run(run_test(specification, store, keep_lab=keep_lab, view=view))
-        view.finish(outcome.verdict)
-    print_verdict(outcome.results, outcome.run_dir, Console())
+    print_verdict(outcome.results, outcome.run_dir, console)
     return _EXIT_OF_VERDICT[outcome.verdict]
 
 

@@ -86,7 +86,7 @@ def run(
     from jepsen_blk.controller import run_test
     from jepsen_blk.report.terminal import print_verdict, show_test
 
-    console = Console()
+    console = Console(highlight=False)
     with show_test(specification, console) as view:
         outcome = asyncio.run(run_test(specification, store, keep_lab=keep_lab, view=view))
     print_verdict(outcome.results, outcome.run_dir, console)
@@ -116,7 +116,7 @@ def check(
     if as_json:
         typer.echo(json.dumps(results))
     else:
-        print_verdict(results, subject, Console())
+        print_verdict(results, subject if subject.is_dir() else None, Console(highlight=False))
     return _EXIT_OF_VERDICT[results["verdict"]]
 
 

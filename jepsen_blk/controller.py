@@ -79,8 +79,9 @@ async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: Vie
         events.emit("test", spec.name, "begin")
         kept = await _record(spec, prepared, steps, run_dir, events, view, cleanup if keep_lab else None)
         outcome = _judge(run_dir, view)
+        view.finish(outcome.verdict)
         if kept is not None:
-            view.phase(f"the lab is kept until Ctrl-C: {kept.how_to_enter()}")
+            view.phase(f"verdict {outcome.verdict}; the lab is kept until Ctrl-C: {kept.how_to_enter()}")
             await asyncio.Event().wait()
     return outcome
 

@@ -74,13 +74,15 @@ class Stage:
                 f"the guest completed nothing on {self.guest_node} within {_WORK_TIMEOUT_S + settle_s:g} s"
             ) from error
 
-    async def read_around(self) -> None:
-        """Let everything in flight finish, read every block, and go on with the workload."""
+    async def quiesce(self) -> None:
+        """Let everything in flight finish and issue nothing more; `guest.run` goes on."""
         if not await self.guest.quiesce(_QUIESCE_TIMEOUT_S):
             raise LabError(f"the guest still has operations in flight after {_QUIESCE_TIMEOUT_S:g} s")
+
+    async def read_all(self) -> None:
+        """Read every block of the quiesced guest."""
         await self.guest.read_all(_READ_ALL_TIMEOUT_S)
         self.events.emit("workload", "read-all", "done", node=self.guest_node)
-        await self.guest.run(self.workload)
 
 
 class Fault(Protocol):

@@ -6,8 +6,8 @@
     Y: A completes, the guest overwrites it with A', which completes
     quiesce, read every block; the first copy of A is let go; read every block again
 
-Reading before the release and after it makes the verdict independent of luck: a block that is
-overwritten once more before anybody reads it would hide the damage.
+Reading before the release and after it, with nothing written between, makes the verdict independent of
+luck: a block that is overwritten once more before anybody reads it would hide the damage.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from nemesis.hold import Hold
 from nemesis.path_loss import PathLoss
 
 _POLL_S = 0.02
+_DISK_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -60,20 +61,25 @@ class LostPathMigration:
         return f"{loss}; {await self._hold.prove(stage)}"
 
     async def dwell(self, stage: Stage) -> None:
-        """Migrate, let A be re-issued and overwritten, and read around the release."""
-        async with asyncio.TaskGroup() as tasks:
-            limit = tasks.create_task(self._release_in_time(stage))
-            try:
-                if self.heal_before_migration:
-                    await self._loss.mend(stage)
-                await stage.hand_over()
-                await self._overwrite(stage)
-                await stage.read_around()
-            finally:
-                limit.cancel()
+        """Migrate, let A be re-issued and overwritten, and read before and after the release."""
+        limit = asyncio.create_task(self._release_in_time(stage))
+        try:
+            if self.heal_before_migration:
+                await self._loss.mend(stage)
+                await stage.lab.hypervisor.wait_disk(stage.guest_node, _DISK_TIMEOUT_S)
+            await stage.hand_over()
+            await self._overwrite(stage)
+            await stage.quiesce()
+            await stage.read_all()
+        finally:
+            limit.cancel()
+            await asyncio.wait({limit})
+        if not limit.cancelled():
+            limit.result()
         await self._hold.heal(stage)
         await self._hold.prove_healed(stage)
-        await stage.read_around()
+        await stage.read_all()
+        await stage.guest.run(stage.workload)
 
     async def heal(self, stage: Stage) -> None:
         """Release the write, mend the path, let the guest run."""

@@ -25,10 +25,8 @@ class _Copy:
     """One arrival of a write at the storage; times in ns of the host, `applied` None if it never was."""
 
     node: str
-    received: int
     applied: int | None
     done: int
-    action: str
     outcome: str
     held_ns: int
 
@@ -56,7 +54,7 @@ def explain(anomaly: Anomaly, history: History, target_log_path: Path) -> str | 
 
 
 def _late(anomaly: Anomaly, older: list[_Copy], acked: int) -> Iterator[str]:
-    """Name the copy of the older write that was applied last, if that was after the newer one's acknowledgement."""
+    """Name the copy of the older write that was applied last, if the newer one was acknowledged before."""
     late = [copy for copy in older if copy.applied is not None and copy.applied > acked]
     if late:
         copy = max(late, key=lambda copy: copy.applied or 0)
@@ -86,7 +84,8 @@ def _misplaced(anomaly: Anomaly, copies: list[_Copy]) -> str | None:
     applied = [copy for copy in copies if copy.applied is not None]
     if anomaly.kind != "aborted-read" or not applied:
         return None
-    return f"write {anomaly.older} of {_node(applied[-1])} was applied although its guest was told that it failed"
+    copy = applied[-1]
+    return f"write {anomaly.older} of {_node(copy)} was applied although its guest was told that it failed"
 
 
 def _copies(path: Path, values: set[int]) -> dict[int, list[_Copy]]:
@@ -114,10 +113,8 @@ def _copies(path: Path, values: set[int]) -> dict[int, list[_Copy]]:
         found.setdefault(entry["value"], []).append(
             _Copy(
                 node=str(entry.get("node", "?")),
-                received=entry["received"],
                 applied=entry.get("applied"),
                 done=entry["done"],
-                action=str(entry.get("action", "")),
                 outcome=str(entry.get("outcome", "")),
                 held_ns=held_ns,
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import Node, Path_
 
-_PROBE_TIMEOUT_S = 1
+_PROBE_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,9 @@ class Hypervisor(Protocol):
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the guest on `node` is in `state`."""
 
+    async def wait_disk(self, node: str, timeout_s: float) -> None:
+        """Return once the node's hypervisor reads the guest's disk again, as after a healed path."""
+
     async def kill(self, node: str) -> None:
         """Kill the hypervisor process of the node at once."""
 

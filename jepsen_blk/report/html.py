@@ -6,7 +6,6 @@ engine; chart data goes in as JSON in which no character can end a script elemen
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from jepsen_blk.checker.graph import history_graph
 from jepsen_blk.report.history_graph import draw_graph
 from jepsen_blk.report.model import Anomaly, RunData, show_value
 from jepsen_blk.report.picture import render_picture, templates
@@ -99,14 +99,10 @@ def _picture(run: RunData, story: Story | None) -> Markup:
 
 
 def _graph(run: RunData, anomaly: Anomaly | None) -> Markup | None:
-    """Draw the failing block's graph, where the checker can make one."""
-    if anomaly is None:
+    """Draw the failing block's graph."""
+    if anomaly is None or anomaly.block < 0:
         return None
-    try:
-        module = importlib.import_module("jepsen_blk.checker.graph")
-    except ModuleNotFoundError:
-        return None
-    graph = module.history_graph(run.history, anomaly.raw)
+    graph = history_graph(run.history, anomaly.raw)
     boot = anomaly.ops[0].boot if anomaly.ops else 0
     picture = draw_graph(
         graph, anomaly.block, lambda time: float(run.to_ms(np.array([time], dtype=np.int64), boot)[0])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jepsen_blk.checker.lost_tail import adopt_lost_tails
 from jepsen_blk.errors import HistoryError, UserError
 from jepsen_blk.history.events import Event, read_events
 from jepsen_blk.history.journal import read_journal
@@ -49,7 +50,7 @@ class _Loader:
         self.run_dir = run_dir
         self.results = _read_results(run_dir / "results.json")
         self.journal = read_journal(run_dir / "history.blk")
-        self.history = self.journal.history
+        self.history = adopt_lost_tails(self.journal.history)
         self.host_events = tuple(read_events(run_dir / "events.jsonl"))
         self.stops = [
             int(item["stopped_ns"]) for item in self.results.get("migrations", ()) if item.get("stopped_ns")
@@ -245,12 +246,18 @@ class _Loader:
 
 def _rows_of(history: History, item: dict[str, Any]) -> list[int]:
     """Turn line numbers into rows; a results file of another history is refused."""
-    lines = [int(line) for line in item.get("ops", ())]
-    rows = lines if history.line is None else np.searchsorted(history.line, lines).tolist()
-    if any(not 0 <= row < len(history) for row in rows):
+    lines = np.array([int(line) for line in item.get("ops", ())], dtype=np.int64)
+    if history.line is None:
+        rows, known = lines, (lines >= 0) & (lines < len(history))
+    else:
+        places = np.flatnonzero(np.isin(history.line, lines))
+        by_line = dict(zip(history.line[places].tolist(), places.tolist(), strict=True))
+        known = np.array([line in by_line for line in lines.tolist()], dtype=np.bool_)
+        rows = np.array([by_line.get(line, -1) for line in lines.tolist()], dtype=np.int64)
+    if not known.all():
         raise HistoryError(
-            f"results.json names operations {lines} that the history of {len(history)} does not have; "
-            "check the run again with: jepsen-blk check RUN"
+            f"results.json names operations {lines.tolist()} that the history of {len(history)} does not "
+            "have; check the run again with: jepsen-blk check RUN"
         )
     return [int(row) for row in rows]
 

@@ -25,6 +25,8 @@ _MIGRATION_TIMEOUT_S = 60.0
 _RESTORE_TIMEOUT_S = 20.0
 _RESUME_TIMEOUT_S = 10.0
 _POLL_S = 0.01
+_READ_DISK = 'qemu-io -d /machine/peripheral/disk0/virtio-backend "aio_read -q 0 4096"'
+"""aio_read, since it alone enters the device's statistics: the monitor is told nothing of the result."""
 _CAPABILITIES = {"events": True, "postcopy-ram": False, "pause-before-switchover": False}
 """All stated before every migration: a capability persists, and a stale one fails the next."""
 _STATES = {
@@ -153,6 +155,19 @@ class QemuHypervisor:
             timeout_s,
             f"{state.value} on {node}",
         )
+
+    async def wait_disk(self, node: str, timeout_s: float) -> None:
+        """Read the disk from QEMU itself until it answers: its NBD client reconnects when it is asked to."""
+        deadline = time.monotonic() + timeout_s
+        qemu = self._qemu(node)
+        before = await qemu.reads_completed()
+        while True:
+            await qemu.execute("human-monitor-command", {"command-line": _READ_DISK})
+            await asyncio.sleep(_POLL_S)
+            if await qemu.reads_completed() > before:
+                return
+            if time.monotonic() > deadline:
+                raise LabError(f"the disk of {node} does not answer within {timeout_s:g} s")
 
     async def kill(self, node: str) -> None:
         """Kill the node's QEMU at once."""

@@ -110,7 +110,7 @@ async def _build(
     if run_dir.is_relative_to("/run"):
         raise UserError(f"{run_dir}: the lab has a /run of its own; choose a store elsewhere with --store")
     logs = run_dir / "logs"
-    nodes = await _make_nodes(namespaces)
+    nodes = await make_nodes(namespaces)
     ports = storage_ports(prepared.spec.storage.kind)
     network = CommandNetwork(_routes(nodes, ports))
     places = {name: _place(nodes[name], ports[name]) for name in GUEST_NODES}
@@ -129,7 +129,7 @@ async def _build(
     return LocalLab(namespaces, network, hypervisor, storage)
 
 
-async def _make_nodes(namespaces: Namespaces) -> dict[str, LocalNode]:
+async def make_nodes(namespaces: Namespaces) -> dict[str, LocalNode]:
     """Make the nodes and join them by one bridge a network."""
     for path in _NETWORKS:
         await namespaces.root.run(["ip", "link", "add", f"br-{path.value}", "type", "bridge"])

@@ -52,7 +52,7 @@ class Machine:
                 "chardev:console",
             ),
             *disk,
-            *("-device", "virtio-blk-pci,drive=disk,werror=stop,rerror=stop,write-cache=off"),
+            *("-device", "virtio-blk-pci,id=disk0,drive=disk,werror=stop,rerror=stop,write-cache=off,request-merging=off"),
             *("-chardev", f"socket,id=agent,path={_escaped(agent_socket)},server=off,reconnect=1"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=jepsen-blk"),
         ]
@@ -123,6 +123,11 @@ class Qemu:
     async def status(self) -> str:
         """Return the run state, e.g. "running", "io-error", "postmigrate"."""
         return str((await self.execute("query-status"))["status"])
+
+    async def reads_completed(self) -> int:
+        """Return how many reads the guest's disk has completed without an error."""
+        (stats,) = (disk["stats"] for disk in await self.execute("query-blockstats") if disk.get("qdev"))
+        return int(stats["rd_operations"])
 
     async def wait_event(
         self, match: Callable[[QmpEvent], bool], *, after: int, timeout_s: float, what: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from nbd_client import NbdClient, data_of
 from storage_rig import BOUND_S, Rig, can_connect, free_port, running, until
 
 from jepsen_blk.stamp import BLOCK_BYTES
+from jepsen_blk.storage import parking
+from jepsen_blk.storage.log import TargetLog
+from jepsen_blk.storage.nbd_wire import Stream
+from jepsen_blk.storage.proxy import Proxy
 from jepsen_blk.storage.servers import Listen, nbdkit_memory_argv, proxy_argv, qemu_storage_daemon_argv
 
 A, B, C = (data_of(3, sequence) for sequence in (1, 2, 3))
@@ -204,3 +209,44 @@ def test_an_unreachable_server_costs_the_client_its_connection(tmp_path: Path) -
         with pytest.raises(ConnectionError):
             NbdClient(rig.ports["x"], "x")
         assert "cannot be reached" in (tmp_path / "proxy.log").read_text()
+
+
+def test_a_parked_write_may_stay_longer_than_last_replies_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "LAST_REPLIES_S", 0.0)
+    server, at = free_port(), free_port()
+
+    def send() -> NbdClient:
+        client = NbdClient(at, "x")
+        client.send_write(3, A)
+        return client
+
+    async def scenario() -> None:
+        proxy = Proxy(Listen("127.0.0.1", server), log)
+        served: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.Task[None]]] = asyncio.Queue()
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.get_running_loop().create_task(proxy.serve("x", Stream(reader, writer)))
+            served.put_nowait((reader, task))
+
+        async with asyncio.timeout(BOUND_S), await asyncio.start_server(accept, "127.0.0.1", at):
+            await proxy.answer(b'{"do":"hold","node":"x"}')
+            client = await asyncio.to_thread(send)
+            await proxy.answer(b'{"do":"wait_held","hold":1,"timeout_s":10}')
+            client.die()
+            reader, task = await served.get()
+            while reader.exception() is None and not reader.at_eof():
+                await asyncio.sleep(0.001)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            await proxy.answer(b'{"do":"release","hold":1}')
+            await task
+
+    log = TargetLog(tmp_path / "target.jsonl")
+    argv = nbdkit_memory_argv(Listen("127.0.0.1", server), SIZE)
+    with closing(log), running(argv, tmp_path / "server.log"):
+        until(lambda: can_connect(server))
+        asyncio.run(scenario())
+        with closing(NbdClient(server, "x")) as x:
+            until(lambda: x.read(3) == A)

@@ -211,6 +211,14 @@ def test_wait_writes_counts_what_completed_since_the_hold_caught_its_write(targe
     rig.ask("wait_writes", node="y", block=3, count=2, timeout_s=BOUND_S)
 
 
+def test_wait_writes_does_not_count_what_was_refused(target: Start) -> None:
+    rig = target(ConflictModel.REJECT_BUSY)
+    x, y = rig.client("x"), rig.client("y")
+    rig.hold(x, "x", 3, A)
+    assert y.write(3, B) == EIO
+    assert rig.refusal("wait_writes", node="y", block=3, count=1, timeout_s=0) == "timeout"
+
+
 def test_a_hold_without_blocks_catches_the_next_write_of_its_node(target: Start) -> None:
     rig = target()
     x, y = rig.client("x"), rig.client("y")

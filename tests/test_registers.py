@@ -47,14 +47,14 @@ def bad_blocks(found: History, deadline: Deadline) -> set[int]:
     return {int(block) for block in findings.conflicts} | {int(found.block[row]) for row in rows}
 
 
-@settings(max_examples=3000, deadline=None, derandomize=True)
+@settings(max_examples=2500, deadline=None, derandomize=True)
 @given(tiny_histories(), st.sampled_from(DEADLINES))
 def test_agrees_with_exhaustive_search_on_tiny_histories(tiny: History, deadline: Deadline) -> None:
     searched = linearizable_blocks(tiny, deadline)
     assert bad_blocks(tiny, deadline) == {block for block, fine in searched.items() if not fine}
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=800, deadline=None, derandomize=True)
 @given(tiny_histories(most=16), st.sampled_from(DEADLINES))
 def test_agrees_with_the_slow_rule(tiny: History, deadline: Deadline) -> None:
     bad, conflicts = check_slowly(tiny, deadline)
@@ -88,7 +88,7 @@ def test_agrees_with_the_slow_rule_however_values_and_blocks_are_numbered(seed: 
         assert bad or conflicts
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32), st.integers(1, 6), st.booleans())
 def test_never_flags_a_real_atomic_register(seed: int, blocks: int, closed: bool) -> None:
     simulated = atomic(seed, ops=200, blocks=blocks, info=0.2, closed=closed)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.errors import HistoryError, InternalError
-from jepsen_blk.history.record import ROW, F, Fence, History, Outcome
+from jepsen_blk.history.record import PENDING, ROW, F, Fence, History, Outcome
 
 MAGIC = b"JBH1"
 HEADER = struct.Struct("<4sBxHIII")
@@ -228,6 +228,10 @@ def _validate(path: Path, rows: Rows, chunks: list[_Chunk], counts: npt.NDArray[
     wrong = (
         ("an unknown f", rows["f"] > F.FLUSH),
         ("an unknown outcome", rows["outcome"] > Outcome.INFO),
+        (
+            "no finish though it is not indeterminate",
+            (rows["outcome"] != Outcome.INFO) & (rows["finish"] == PENDING),
+        ),
         ("a finish before its start", rows["finish"] < rows["start"]),
         ("a write of a value below 1", write & (rows["value"] < 1)),
     )

@@ -1,0 +1,114 @@
+"""A witness contradicts an atomic register by itself, and no smaller one of its two writes does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from histories import INFO, OK, atomic, history, linearizable_blocks, read, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jepsen_blk.checker.graph import MOST_NODES, history_graph
+from jepsen_blk.checker.verdict import check
+from jepsen_blk.history.record import F, Fence, History
+from jepsen_blk.spec import Deadline
+
+NAMES = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
+VALUE_KINDS = {"phantom", "torn", "misdirected", "future-read", "aborted-read"}
+
+
+def part(whole: History, rows: list[int]) -> History:
+    return replace(whole, **{name: getattr(whole, name)[rows] for name in NAMES})
+
+
+def contradicts(whole: History, rows: list[int], deadline: Deadline) -> bool:
+    """Tell whether these rows alone, with the writes of all their reads, are no register."""
+    some = part(whole, rows)
+    written = {int(value) for value in some.value[some.f == F.WRITE]}
+    if any(int(value) not in written | {0} for value in some.value[some.f == F.READ]):
+        return False
+    return not all(linearizable_blocks(some, deadline).values())
+
+
+@st.composite
+def one_block(draw: st.DrawFn) -> History:
+    ops = []
+    for value in (1, 2, 3):
+        start = draw(st.integers(0, 12))
+        outcome = draw(st.sampled_from([OK, OK, INFO]))
+        ops.append(write(value, start, start + draw(st.integers(0, 5)), outcome=outcome))
+    for _ in range(draw(st.integers(2, 6))):
+        start = draw(st.integers(0, 30))
+        ops.append(read(draw(st.integers(0, 3)), start, start + draw(st.integers(0, 4))))
+    return history(ops, [Fence(draw(st.integers(0, 20)))])
+
+
+@settings(max_examples=700, deadline=None, derandomize=True)
+@given(one_block(), st.sampled_from(list(Deadline)))
+def test_a_witness_contradicts_and_none_of_its_two_writes_is_smaller(
+    found: History, deadline: Deadline
+) -> None:
+    for anomaly in check(found, deadline).anomalies:
+        if anomaly.kind in VALUE_KINDS:
+            continue
+        assert contradicts(found, list(anomaly.ops), deadline)
+        good = [row for row in range(len(found)) if found.value[row] in (anomaly.older, anomaly.newer)]
+        future = {
+            row
+            for row in good
+            for other in good
+            if found.f[row] == F.READ
+            and found.f[other] == F.WRITE
+            and found.value[row] == found.value[other]
+            and found.finish[row] < found.start[other]
+        }
+        good = [row for row in good if row not in future]
+        for size in range(1, len(anomaly.ops)):
+            assert not any(contradicts(found, list(rows), deadline) for rows in combinations(good, size))
+
+
+def damaged() -> tuple[History, dict[str, object]]:
+    """A block with 600 healthy operations and a stale overwrite in their midst."""
+    healthy = atomic(11, ops=600, blocks=1, info=0)
+    last = int(healthy.finish.max())
+    w1, w2 = write(9001, last + 10, last + 20), write(9002, last + 30, last + 40)
+    bad = history([w1, w2, read(9002, last + 50, last + 60), read(9001, last + 70, last + 80)])
+    merged = {name: np.append(getattr(healthy, name), getattr(bad, name)) for name in NAMES}
+    whole = History(**merged)
+    (anomaly,) = check(whole).anomalies
+    return whole, anomaly.to_json()
+
+
+def test_the_graph_is_bounded_and_holds_the_witness() -> None:
+    whole, anomaly = damaged()
+    graph = history_graph(whole, anomaly)
+    assert graph.number_of_nodes() == MOST_NODES
+    shown = {node for node, data in graph.nodes(data=True) if data["in_witness"]}
+    assert sorted(shown) == sorted(anomaly["ops"])  # type: ignore[call-overload]
+    node = graph.nodes[min(shown)]
+    assert set(node) == {"f", "process", "value", "start", "finish", "outcome", "in_witness", "label"}
+    assert node["label"] == "write 9001"
+
+
+def test_the_graph_shows_the_orders_that_contradict_each_other() -> None:
+    whole, anomaly = damaged()
+    graph = history_graph(whole, anomaly)
+    edges = {kind: [] for kind in ("process", "real-time", "reads-from", "conflict")}  # type: ignore[var-annotated]
+    for a, b, data in graph.edges(data=True):
+        edges[data["kind"]].append((a, b))
+    assert all(edges.values())
+    first, second, _, bad = range(len(whole) - 4, len(whole))
+    assert sorted(edges["conflict"]) == [(first, second), (second, bad)]
+    assert (first, bad) in edges["reads-from"]
+
+
+@pytest.mark.parametrize("finish", [12, None])
+def test_the_graph_of_a_fenced_write_has_its_contradiction_too(finish: int | None) -> None:
+    ops = [write(1, 0, finish, outcome=INFO), write(2, 20, 30), read(1, 40, 50)]
+    fenced = history(ops, [Fence(15)])
+    (anomaly,) = check(fenced, "fence").anomalies
+    kinds = {(a, b): data["kind"] for a, b, data in history_graph(fenced, anomaly.to_json()).edges(data=True)}
+    assert kinds[0, 1] == kinds[1, 2] == "conflict"

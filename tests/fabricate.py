@@ -141,7 +141,7 @@ class Fabric:
             process = int(np.argmin(free))
             start = free[process]
             if start > until_ms * MS:
-                return
+                break
             latency = int(rng.lognormal(1.1, 0.45) * MS)
             if quiet[0] * MS - 30 * MS < start + latency and start < quiet[1] * MS + MS:
                 free[process] = max(start, quiet[1] * MS + MS) + int(rng.integers(MS, 3 * MS))
@@ -158,6 +158,33 @@ class Fabric:
             node = "x" if start < node_change_ms * MS else "y"
             self.op(F.WRITE, process, block, sequence, start, start + latency)
             self.copy(node, block, sequence, start + 150_000, start + latency - 120_000, process=process)
+        for block in range(256):
+            if block != BLOCK:
+                start = (until_ms + 30) * MS + block * 100_000
+                self.op(F.READ, block % 16, block, current[block], start, start + MS)
+
+    def _complete_events(self, results: dict[str, Any]) -> None:
+        """Add what the lab's events carry beyond those written by hand: reports of migrations and faults."""
+        faults = iter(results["faults"])
+        complete: list[dict[str, Any]] = []
+        for event in self.events:
+            key = event["source"], event["phase"]
+            before = dict(event, phase="setup", data={})
+            if key == ("fault", "inject") and not any(e["phase"] == "setup" for e in complete[-1:]):
+                complete.append(before)
+            if key == ("migration", "end"):
+                at = event["time_ns"]
+                move = next(move for move in results["migrations"] if move["end_ns"] == at)
+                event["data"] = {k: v for k, v in move.items() if k not in ("in_flight", "reissued")}
+            complete.append(event)
+            if key in (("fault", "healed"), ("fault", "failed")):
+                report = {k: v for k, v in next(faults).items() if k != "name"}
+                complete.append(dict(event, phase="over", data=report))
+        last = max(event["time_ns"] for event in complete)
+        complete.append(
+            {"time_ns": last, "source": "schedule", "name": "", "phase": "done", "node": "", "data": {}}
+        )
+        self.events = complete
 
     def write(self, run_dir: Path, results: dict[str, Any], spec: dict[str, Any]) -> Path:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -167,8 +194,13 @@ class Fabric:
         for anomaly in results["anomalies"]:
             anomaly["ops"] = [index[key] for key in anomaly["ops"]]
         for move in results["migrations"]:
-            spans = [(line["received"], line["done"]) for line in self.target if line["f"] == "write"]
-            move["in_flight"] = sum(begin <= move["stopped_ns"] < end for begin, end in spans)
+            move["in_flight"] = sum(
+                line["f"] == "write"
+                and line["node"] == move["source"]
+                and line["received"] <= move["stopped_ns"] < line["done"]
+                for line in self.target
+            )
+        self._complete_events(results)
         results["ops"] = len(rows)
         write_journal(run_dir / "history.blk", rows, spec["name"])
         self.target.sort(key=lambda line: line.get("done", line.get("time", 0)))
@@ -333,10 +365,11 @@ def unknown_run(run_dir: Path, name: str = "idle-migration") -> Path:
     made = Fabric(stopped_ns=1_800 * MS, stop_length_ns=40 * MS)
     made.background(3_000, (1_800, 1_840), 1_840)
     made.event(900 * MS, "fault", "path-loss", "inject", "x")
-    made.event(1_900 * MS, "fault", "path-loss", "failed", why="x still reaches the storage")
     made.event(1_000 * MS, "migration", "precopy", "begin", "x", destination="y")
+    made.event(1_830 * MS, "migration", "precopy", "end", "y")
     made.event(1_840 * MS, "migration", "precopy", "resume", "y")
     why = "x still reaches the storage"
+    made.event(1_900 * MS, "fault", "path-loss", "failed", why=why)
     results = _results(
         "unknown",
         migrations=[_migration(1_000, 1_800, 1_830, 0, 0)],

@@ -2,16 +2,14 @@
 
 import json
 import re
-import types
 from html.parser import HTMLParser
 
-import networkx as nx
 import pytest
 from fabricate import failing_run, journal_rows, long_run, passing_run, unknown_run, write_journal
 from plotly.offline import get_plotlyjs
 
 from jepsen_blk.errors import HistoryError, UserError
-from jepsen_blk.report import html
+from jepsen_blk.judge import judge_run, write_results
 from jepsen_blk.report.html import render_report
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -136,26 +134,25 @@ def test_a_million_operations_make_a_page_of_bounded_size(tmp_path):
     assert path.stat().st_size < 8_000_000
 
 
-def test_the_history_graph_is_drawn_with_its_conflict(tmp_path, monkeypatch):
-    def history_graph(history, anomaly):
-        graph = nx.DiGraph()
-        for i, row in enumerate(anomaly["ops"]):
-            f = "read" if history.f[row] == 0 else "write"
-            graph.add_node(
-                row, f=f, process=int(history.process[row]), value=int(history.value[row]),
-                start=int(history.start[row]), finish=int(history.finish[row]), outcome="ok",
-                in_witness=i != 1, label=f"{f} {EVIL}",
-            )  # fmt: skip
-        kinds = ("real-time", "reads-from", "conflict")
-        for kind, a, b in zip(kinds, anomaly["ops"], anomaly["ops"][1:], strict=False):
-            graph.add_edge(a, b, kind=kind)
-        return graph
-
-    module = types.SimpleNamespace(history_graph=history_graph)
-    monkeypatch.setattr(html.importlib, "import_module", lambda name: module)
+def test_the_history_graph_shows_every_operation_of_the_witness_and_the_conflict(tmp_path):
     page, _ = page_of(failing_run(tmp_path / "run"))
-    assert "graph" in page.ids()
-    assert any("edge conflict" in (attrs.get("class") or "") for _, attrs in page.tags)
+    looks = [attrs.get("class") or "" for _, attrs in page.tags]
+    assert sum(look.startswith("node witness") for look in looks) == 4
+    assert any(look.startswith("edge conflict") for look in looks)
+
+
+@pytest.mark.parametrize(
+    ("make", "verdict"), [(failing_run, "fail"), (passing_run, "pass"), (unknown_run, "unknown")]
+)
+def test_a_run_judged_by_the_checker_has_its_page(make, verdict, tmp_path):
+    run_dir = make(tmp_path / "run")
+    results = judge_run(run_dir)
+    write_results(run_dir, results)
+    page, _ = page_of(run_dir)
+    assert results["verdict"] == verdict
+    assert ("graph" in page.ids()) == (verdict == "fail")
+    for anomaly in results["anomalies"]:
+        assert anomaly["text"] in page.text
 
 
 def test_a_run_without_results_is_refused_with_the_remedy(tmp_path):

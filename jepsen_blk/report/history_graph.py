@@ -20,6 +20,8 @@ _WIDTH = 1180.0
 _GUTTER = 110.0
 _ROW = 54.0
 _BOX = 26.0
+_ATTACH = {"conflict": 0.75, "reads-from": 0.25}
+"""Where an edge meets its boxes, so that two edges between the same boxes stay apart."""
 _MAX_NODES = 24
 _MAX_EDGES = 60
 
@@ -36,7 +38,7 @@ def draw_graph(graph: nx.DiGraph, block: int, to_ms: ToMs) -> Picture | None:
     spans = {node: _span(attributes, to_ms) for node, attributes in data.items()}
     processes = sorted({int(attributes["process"]) for attributes in data.values()})
     axis = make_axis([t for span in spans.values() for t in span], _GUTTER + 20, _WIDTH - 80)
-    height = 34 + _ROW * len(processes) + 30
+    height = 34 + _ROW * len(processes)
     picture = Picture(
         "graph",
         _WIDTH,
@@ -47,16 +49,16 @@ def draw_graph(graph: nx.DiGraph, block: int, to_ms: ToMs) -> Picture | None:
     rows = {process: 26 + _ROW * i for i, process in enumerate(processes)}
     boxes: dict[Any, tuple[float, float, float]] = {}
     for process, top in rows.items():
-        picture.add(
-            Rect(0, top - 8, _WIDTH, _ROW - 6, "lane"), Label(12, top + 18, f"process {process}", "note")
-        )
+        name = f"process {process}" if process >= 0 else "unreported"
+        picture.add(Rect(0, top - 8, _WIDTH, _ROW - 6, "lane"), Label(12, top + 18, name, "note"))
     for node, attributes in data.items():
         text = f"{attributes['f'][0].upper()} {show_value(int(attributes['value']))}"
         left, right = axis.x(spans[node][0]), axis.x(spans[node][1])
         width = max(right - left, text_width(text) + 14)
         boxes[node] = (left, rows[int(attributes["process"])] + 2, width)
     shown = [(a, b, d) for a, b, d in graph.edges(data=True) if a in boxes and b in boxes]
-    for source, target, edge in shown[:_MAX_EDGES]:
+    shown.sort(key=lambda edge: edge[2].get("kind") == "conflict")
+    for source, target, edge in shown[-_MAX_EDGES:]:
         picture.add(_edge(boxes[source], boxes[target], str(edge.get("kind", ""))))
     for node, (x, y, width) in boxes.items():
         _box(picture, data[node], x, y, width, spans[node])
@@ -81,7 +83,8 @@ def _edge(a: tuple[float, float, float], b: tuple[float, float, float], kind: st
         return Line(a[0] + a[2], y, b[0] - 1, y, look, kind)
     down = b[1] > a[1]
     y1, y2 = (a[1] + _BOX, b[1] - 1) if down else (a[1], b[1] + _BOX + 1)
-    return Line(a[0] + a[2] * 0.6, y1, b[0] + b[2] * 0.4, y2, look, kind)
+    part = _ATTACH.get(kind, 0.5)
+    return Line(a[0] + a[2] * part, y1, b[0] + b[2] * part, y2, look, kind)
 
 
 def _nearest(graph: nx.DiGraph) -> list[Any]:

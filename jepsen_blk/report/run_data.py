@@ -189,7 +189,9 @@ class _Loader:
                     in_flight=int(item.get("in_flight") or 0),
                     reissued=int(item.get("reissued") or 0),
                     crossing=tuple(
-                        self._copy(w) for w in crossing if w.received_ns <= stopped < (w.done_ns or w.end_ns)
+                        self._copy(w)
+                        for w in crossing
+                        if w.node == item.get("source") and w.received_ns <= stopped < (w.done_ns or w.end_ns)
                     ),
                 )
             )

@@ -20,6 +20,7 @@ _ADDRESS_BYTES = 128
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _KEEPALIVE_S = 1
 _KEEPALIVE_PROBES = 2
+_UNREACHABLE_MS = 3000
 
 
 class PeerWatcher:
@@ -48,6 +49,8 @@ class PeerWatcher:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
+            # Keepalive is silent while data wait for an acknowledgement; this bounds that time too.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREACHABLE_MS)
         token = connection.fileno()
         with self._lock:
             self._watched[token] = (connection, ended)

@@ -34,7 +34,7 @@ def rows(first: int, count: int, **fields: int) -> bytes:
 
 
 def write_journal(path: Path, chunks: int = 3, cut: bool = False) -> list[int]:
-    """Write a journal of one boot, if `cut` only up to its last rows; return the offset of each chunk and the end."""
+    """Write a journal of one boot (`cut`: up to its last rows); return each chunk's offset and the end."""
     writer = JournalWriter(path)
     offsets = []
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.registers import check_registers
+from jepsen_blk.checker.verdict import check
 from jepsen_blk.errors import HistoryError
 from jepsen_blk.history.record import F, Fence, History
 from jepsen_blk.spec import Deadline
@@ -61,6 +62,17 @@ def test_agrees_with_the_slow_rule(tiny: History, deadline: Deadline) -> None:
     findings = check_registers(tiny, deadline)
     assert {int(block) for block in findings.conflicts} == conflicts
     assert {int(row): kind for kind, rows in findings.bad_reads.items() for row in rows} == bad
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True)
+@given(tiny_histories(most=14), st.sampled_from(DEADLINES))
+def test_each_bad_block_has_an_anomaly_and_no_other_has(tiny: History, deadline: Deadline) -> None:
+    result = check(tiny, deadline)
+    bad = bad_blocks(tiny, deadline)
+    assert {anomaly.block for anomaly in result.anomalies} == bad
+    assert (result.verdict == "fail") == bool(bad)
+    for other in DEADLINES:
+        assert (result.deadlines[other] == "fail") == bool(bad_blocks(tiny, other))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,1 +1,4 @@
-"""From a history to a verdict: exact, and able to say which operations contradict each other. Knows no lab."""
+"""From a history to a verdict: exact, and able to say which operations contradict each other.
+
+Knows no lab.
+"""

@@ -139,7 +139,7 @@ def refuse_used_device(path: Path, size_bytes: int, *, force: bool = False) -> N
         raise UserError(f"{path}: has {available} bytes, the test needs {size_bytes}; use fewer blocks")
     if place is not None and not force:
         raise UserError(
-            f"{path}: holds data (at byte {place}) that the test would destroy; wipe it, or force"
+            f"{path}: holds data (at byte {place}) that the test would destroy; wipe it or give another"
         )
 
 

@@ -32,7 +32,7 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        if tag in ("script", "style"):
+        if self.open and tag == self.open[-1]:
             self.open.pop()
 
     def handle_data(self, data):

@@ -212,7 +212,10 @@ class _Drawing:
                 what = (
                     f"overwrites {newer}" if self.story.overwritten else f"lands; {newer} was never applied"
                 )
-                add(Label(right - 16, end - 25.5, f"the late copy {what}", "label wrong", "end"))
+                text = f"the late copy {what}"
+                fits = right + 16 + text_width(text, 14) < _WIDTH
+                x, anchor = (right + 16, "start") if fits else (right - 16, "end")
+                add(Label(x, end - 25.5, text, "label wrong", anchor))
             add(Line(right, y + _BAR, right, end, f"land arrow {'bad' if late else look}"))
         elif copy.action == "ignore":
             add(Curve(f"M{right - 5:.1f} {y + 6:.1f}l10 10m0 -10l-10 10", "cross"))

@@ -7,6 +7,7 @@ batch is reaped, so that an interval never looks shorter than it was.
 """
 
 import os
+from array import array
 from collections.abc import Sequence
 from struct import Struct
 from time import monotonic_ns
@@ -14,7 +15,6 @@ from zlib import crc32
 
 from jepsen_blk.stamp import BLOCK_BYTES, MAGIC, SEQUENCE_BITS, STAMP_BYTES, decode_one
 from workloads.agent.aio import Aio
-from workloads.agent.frames import ROW
 from workloads.agent.link import Outbox
 from workloads.agent.register import BURST, KIND_BITS, READ, SWEEP, WRITE, Register
 
@@ -34,7 +34,9 @@ _INITIAL, _PHANTOM, _TORN, _FOREIGN = 0, -1, -2, -3
 _PENDING = 2**63 - 1
 _BLOCK_SHIFT = BLOCK_BYTES.bit_length() - 1
 _REPEAT = BLOCK_BYTES // STAMP_BYTES
-_FRAME_BYTES = FRAME_ROWS * ROW.size
+_ROW_WORDS = 4
+"""A row ("<BBHIqqq") as four int64: f | outcome << 8 | process << 16 | block << 32, value, start, finish."""
+_FRAME_WORDS = FRAME_ROWS * _ROW_WORDS
 _KINDS = (1 << KIND_BITS) - 1
 _BODY = Struct("<QQIIQ24x")
 _HEAD = Struct("<4sI")
@@ -54,9 +56,7 @@ class Engine:
         self._run = run
         self._boot = boot
         self._sequence = 0
-        self._rows = bytearray(_FRAME_BYTES)
-        self._used = 0
-        self._first_row_ns = 0
+        self._rows: list[int] = []
         self._stages = [_IDLE] * MAX_DEPTH
         self._blocks = [0] * MAX_DEPTH
         self._values = [0] * MAX_DEPTH
@@ -71,8 +71,8 @@ class Engine:
         self._issuing = False
         self.throttled = False
         self.in_flight = 0
-        self.completed = 0
         self.indeterminate = 0
+        self._framed = 0
 
     def start(self, source: Register, depth: int, overlapping: bool) -> None:
         """Begin to issue the source's operations, `depth` at a time."""
@@ -98,6 +98,11 @@ class Engine:
         self._open(depth)
 
     @property
+    def completed(self) -> int:
+        """Number of operations recorded."""
+        return self._framed + len(self._rows) // _ROW_WORDS
+
+    @property
     def swept(self) -> bool:
         """Tell whether every read of the sweep has completed."""
         return not self._operations and SWEEP not in self._stages
@@ -116,16 +121,17 @@ class Engine:
             if self._issuing and not self.throttled:
                 while idle and self._issue(idle[-1]):
                     idle.pop()
-            if self._prepared:
-                self._submit()
-            if not self.in_flight or monotonic_ns() >= until_ns:
+            now_ns = self._submit()
+            if not self.in_flight or now_ns >= until_ns:
                 return
 
     def flush(self, older_than_ns: int | None = None) -> None:
         """Put the rows of a frame begun into the outbox, unless its first is newer than `older_than_ns`."""
-        if self._used and (older_than_ns is None or self._first_row_ns < older_than_ns):
-            self._outbox.rows(bytes(self._rows[: self._used]))
-            self._used = 0
+        rows = self._rows
+        if rows and (older_than_ns is None or rows[_ROW_WORDS - 1] < older_than_ns):
+            self._outbox.rows(array("q", rows).tobytes())
+            self._framed += len(rows) // _ROW_WORDS
+            rows.clear()
 
     def abandon(self) -> int:
         """Record everything in flight as indeterminate and pending; return how many there were."""
@@ -148,14 +154,17 @@ class Engine:
         self._issuing = True
         self._idle = [slot for slot in reversed(range(depth)) if self._stages[slot] == _IDLE]
 
-    def _submit(self) -> None:
-        starts = self._starts
+    def _submit(self) -> int:
+        """Stamp the start of what is prepared, submit it, and return the time before that."""
         now_ns = monotonic_ns()
-        for slot in self._prepared:
-            starts[slot] = now_ns
-        self.in_flight += len(self._prepared)
-        self._prepared.clear()
-        self._aio.submit()
+        prepared = self._prepared
+        if prepared:
+            for slot in prepared:
+                self._starts[slot] = now_ns
+            self.in_flight += len(prepared)
+            prepared.clear()
+            self._aio.submit()
+        return now_ns
 
     def _complete(self, done: Sequence[tuple[int, int]]) -> None:
         """Record what was reaped and prepare the next operation of each slot."""
@@ -246,14 +255,9 @@ class Engine:
     def _record(
         self, f: int, outcome: int, process: int, block: int, value: int, start_ns: int, finish_ns: int
     ) -> None:
-        used = self._used
-        if not used:
-            self._first_row_ns = finish_ns if finish_ns != _PENDING else start_ns
-        ROW.pack_into(self._rows, used, f, outcome, process, block, value, start_ns, finish_ns)
-        self._used = used + ROW.size
-        self.completed += 1
+        rows = self._rows
+        rows += (f | outcome << 8 | process << 16 | block << 32, value, start_ns, finish_ns)
         if outcome:
             self.indeterminate += 1
-        if used + ROW.size == _FRAME_BYTES:
-            self._outbox.rows(bytes(self._rows))
-            self._used = 0
+        if len(rows) == _FRAME_WORDS:
+            self.flush()

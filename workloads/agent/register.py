@@ -19,9 +19,8 @@ KIND_BITS = 2
 """An operation is the integer `block << KIND_BITS | kind`."""
 
 _BATCH = 256
-_FRACTION_BITS = 16
-_BLOCK_BITS = 32
-_DRAW_BITS = 3 * _FRACTION_BITS + _BLOCK_BITS
+_DRAW_BITS = 32
+_DRAW_BYTES = _BATCH * 2 * _DRAW_BITS // 8
 
 
 class Register:
@@ -31,33 +30,28 @@ class Register:
         self.blocks = int(workload["blocks"])
         self.hot_blocks = int(workload["hot_blocks"])
         self._draw = random.getrandbits
-        scale = 1 << _FRACTION_BITS
-        self._hot = int(workload["hot_fraction"] * scale) if self.hot_blocks else 0
+        hot = float(workload["hot_fraction"]) if self.hot_blocks else 0.0
         if self.hot_blocks == self.blocks:
-            self._hot = scale
-        self._read = int(workload["read_fraction"] * scale)
-        self._burst = int(workload["burst_fraction"] * scale)
+            hot = 1.0
+        reads, bursts = float(workload["read_fraction"]), float(workload["burst_fraction"])
+        bounds = (hot * reads, hot * (reads + (1 - reads) * bursts), hot, hot + (1 - hot) * reads)
+        self._bounds = tuple(int(bound * (1 << _DRAW_BITS)) for bound in bounds)
 
     def batch(self) -> list[int]:
-        """Return the next operations; the last of the list is to be done first."""
-        draw, hot, read, burst = self._draw, self._hot, self._read, self._burst
+        """Return the next operations; the last of the list is to be done first.
+
+        Two draws an operation: which of the five kinds by set it is, and which block of the set.
+        """
         hot_blocks, cold_blocks = self.hot_blocks, self.blocks - self.hot_blocks
-        mask = (1 << _FRACTION_BITS) - 1
+        hot_read, hot_burst, hot, cold_read = self._bounds
+        drawn = self._draw(_DRAW_BYTES * 8).to_bytes(_DRAW_BYTES, "little")
+        words = memoryview(drawn).cast("I").tolist()
         batch = []
-        for _ in range(_BATCH):
-            bits = draw(_DRAW_BITS)
-            place = bits >> 3 * _FRACTION_BITS
-            if bits & mask < hot:
-                block = place * hot_blocks >> _BLOCK_BITS
-                again = burst
+        for which, place in zip(words[::2], words[1::2], strict=True):
+            if which < hot:
+                kind = READ if which < hot_read else BURST if which < hot_burst else WRITE
+                batch.append((place * hot_blocks >> _DRAW_BITS) << KIND_BITS | kind)
             else:
-                block = hot_blocks + (place * cold_blocks >> _BLOCK_BITS)
-                again = 0
-            if bits >> _FRACTION_BITS & mask < read:
-                kind = READ
-            elif bits >> 2 * _FRACTION_BITS & mask < again:
-                kind = BURST
-            else:
-                kind = WRITE
-            batch.append(block << KIND_BITS | kind)
+                kind = READ if which < cold_read else WRITE
+                batch.append((hot_blocks + (place * cold_blocks >> _DRAW_BITS)) << KIND_BITS | kind)
         return batch

@@ -58,21 +58,27 @@ def most_telling(block: BlockClusters, deadline: Deadline) -> Conflict | None:
 
 def _pairs(block: BlockClusters) -> Iterator[tuple[Cluster, Cluster]]:
     """Yield conflicting (older, newer): for each older one the newest, the newest seen, the newest proven."""
+    highs = np.searchsorted(block.minf, block.maxs)
     olders = 0
-    for a in block.clusters:
-        low, high = a.order + 1, int(np.searchsorted(block.minf, block.maxs[a.order]))
-        newer = np.flatnonzero(block.maxs[low:high] > block.minf[a.order]) + low
+    for place in np.flatnonzero(highs > np.arange(1, len(highs) + 1)).tolist():
+        low, high = place + 1, int(highs[place])
+        newer = np.flatnonzero(block.maxs[low:high] > block.minf[place]) + low
         if not len(newer):
             continue
         olders += 1
         if olders > _MOST_OLDER:
             return
-        seen = [place for place in newer.tolist() if len(block.clusters[place].reads)]
+        a = block.cluster(place)
+        seen = newer[block.high[newer] > block.low[newer]]
         proof = _last_other(block, a)
         proven = newer if proof == NO_ROW else newer[block.minf[newer] < block.history.start[proof]]
-        chosen = {*newer[-_MOST_NEWER:].tolist(), *seen[-_MOST_NEWER:], *proven[-_MOST_NEWER:].tolist()}
-        for place in sorted(chosen):
-            yield a, block.clusters[place]
+        chosen = {
+            *newer[-_MOST_NEWER:].tolist(),
+            *seen[-_MOST_NEWER:].tolist(),
+            *proven[-_MOST_NEWER:].tolist(),
+        }
+        for other in sorted(chosen):
+            yield a, block.cluster(other)
 
 
 def _last_other(block: BlockClusters, a: Cluster) -> int:

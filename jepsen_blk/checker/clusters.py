@@ -13,7 +13,7 @@ import numpy as np
 
 from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.registers import Findings
-from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s, Outcome
+from jepsen_blk.history.record import INITIAL, F, History, Int64s, Outcome
 from jepsen_blk.spec import Deadline
 
 BEFORE_ALL = -(2**62)
@@ -40,17 +40,37 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class BlockClusters:
-    """The clusters of a block in order of minf; the columns belong to the whole history, by row.
+    """The clusters of a block in order of minf, made when asked for: a hot block may have a million.
 
-    Shapes: `minf`, `maxs`, `seen` (clusters,); `reads` (reads,), rows of all good reads by start.
+    Shapes: `writes` (rows, NO_ROW for the initial value), `values`, `finish`, `minf`, `maxs`, `low`, `high`
+    (clusters,); `reads` (reads,), rows of all good reads by start; `by_value`, the same by value and start:
+    `low` to `high` there are a cluster's own.
     """
 
     history: History
     block: int
-    clusters: tuple[Cluster, ...]
+    writes: Int64s
+    values: Int64s
+    finish: Int64s
     minf: Int64s
     maxs: Int64s
+    low: Int64s
+    high: Int64s
     reads: Int64s
+    by_value: Int64s
+
+    def cluster(self, place: int) -> Cluster:
+        """Return the cluster at this place in order of minf."""
+        row = int(self.writes[place])
+        return Cluster(
+            value=int(self.values[place]),
+            write=row,
+            acked=bool(row == NO_ROW or self.history.outcome[row] == Outcome.OK),
+            start=BEFORE_ALL if row == NO_ROW else int(self.history.start[row]),
+            finish=int(self.finish[place]),
+            reads=self.by_value[self.low[place] : self.high[place]],
+            order=place,
+        )
 
     def starts(self, rows: Int64s) -> Int64s:
         """Return the starts of these rows, in ns."""
@@ -82,35 +102,37 @@ def block_clusters(
 
 def _of_block(history: History, rows: Int64s, deadline: Deadline) -> BlockClusters:
     writes = rows[history.f[rows] == F.WRITE]
-    reads = rows[history.f[rows] == F.READ]
-    reads = reads[np.argsort(history.start[reads], kind="stable")]
     finish = history.finish[writes].copy()
     opened = np.flatnonzero(history.outcome[writes] == Outcome.INFO)
     finish[opened] = closing_times(history, writes[opened], deadline)
+    reads = rows[history.f[rows] == F.READ]
+    reads = reads[np.argsort(history.start[reads], kind="stable")]
     by_value = reads[np.argsort(history.value[reads], kind="stable")]
-    values = history.value[by_value]
-    found: list[tuple[int, int, Cluster]] = []
-    for row, end in [*zip(writes.tolist(), finish.tolist(), strict=True), (NO_ROW, BEFORE_ALL)]:
-        value = INITIAL if row == NO_ROW else int(history.value[row])
-        low, high = np.searchsorted(values, [value, value + 1])
-        own = by_value[low:high]
-        acked = row == NO_ROW or history.outcome[row] == Outcome.OK
-        if not len(own) and (row == NO_ROW or not acked):
-            continue
-        start = BEFORE_ALL if row == NO_ROW else int(history.start[row])
-        minf = min(end, int(history.finish[own].min(initial=PENDING)))
-        maxs = max(start, int(history.start[own].max(initial=BEFORE_ALL)))
-        found.append((minf, maxs, Cluster(value, row, bool(acked), start, end, own, 0)))
-    found.sort(key=lambda item: item[:2])
-    clusters = [
-        Cluster(c.value, c.write, c.acked, c.start, c.finish, c.reads, place)
-        for place, (_, _, c) in enumerate(found)
-    ]
+    start = np.append(history.start[writes], BEFORE_ALL)
+    acked = np.append(history.outcome[writes] == Outcome.OK, False)  # the initial value counts if it was read
+    values = np.append(history.value[writes], INITIAL)
+    by = np.argsort(values)
+    own = by[np.searchsorted(values[by], history.value[by_value])]  # of each read its cluster
+    writes = np.append(writes, NO_ROW)
+    finish = np.append(finish, BEFORE_ALL)
+    low = np.searchsorted(history.value[by_value], values, side="left")
+    high = np.searchsorted(history.value[by_value], values, side="right")
+    read = high > low
+    minf, maxs = finish.copy(), start.copy()
+    np.minimum.at(minf, own, history.finish[by_value])
+    np.maximum.at(maxs, own, history.start[by_value])
+    live = np.flatnonzero(acked | read)
+    live = live[np.lexsort((maxs[live], minf[live]))]
     return BlockClusters(
         history=history,
         block=int(history.block[rows[0]]),
-        clusters=tuple(clusters),
-        minf=np.array([item[0] for item in found], dtype=np.int64),
-        maxs=np.array([item[1] for item in found], dtype=np.int64),
+        writes=writes[live],
+        values=values[live],
+        finish=finish[live],
+        minf=minf[live],
+        maxs=maxs[live],
+        low=low[live],
+        high=high[live],
         reads=reads,
+        by_value=by_value,
     )

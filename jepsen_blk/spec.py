@@ -33,6 +33,14 @@ class HandoffPolicy(StrEnum):
     STONITH = "stonith"
 
 
+_FENCING = (
+    HandoffPolicy.PREEMPT,
+    HandoffPolicy.PREEMPT_ABORT,
+    HandoffPolicy.EPOCH,
+    HandoffPolicy.SINGLE_WRITER,
+)
+
+
 class Deadline(StrEnum):
     """Until when an indeterminate write may still take effect."""
 
@@ -121,6 +129,16 @@ class Spec(_Table):
     storage: StorageSpec = StorageSpec()
     handoff: HandoffSpec = HandoffSpec()
     nemesis: tuple[NemesisSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _stock_has_no_fencing(self) -> Spec:
+        if self.storage.kind != "policy" and self.handoff.policy in _FENCING:
+            usable = ", ".join(policy for policy in HandoffPolicy if policy not in _FENCING)
+            raise ValueError(
+                f"handoff.policy {self.handoff.policy.value!r} needs a storage that can fence; "
+                f"{self.storage.kind} can be used with {usable}"
+            )
+        return self
 
     @property
     def size_bytes(self) -> int:

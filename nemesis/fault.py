@@ -54,11 +54,11 @@ class Stage:
         self.events.emit(
             "migration", mode, "end", node=destination, time_ns=migration.end_ns, **asdict(migration)
         )
+        self.guest_node, self.other_node = destination, source
         await run_handoff(Handoff(self.handoff, self.lab.storage, self.lab.hypervisor, source, destination))
         self.events.emit("handoff", self.handoff.policy.value, "done", node=destination)
         await self.lab.hypervisor.resume(destination)
         self.events.emit("migration", mode, "resume", node=destination)
-        self.guest_node, self.other_node = destination, source
         return migration
 
     async def work_on(self, settle_s: float) -> None:
@@ -165,3 +165,16 @@ async def require_running(stage: Stage) -> str:
     if state is not GuestState.RUNNING:
         raise NotProven(f"the guest on {stage.guest_node} is {state.value}, not running")
     return f"the guest runs on {stage.guest_node}"
+
+
+async def let_run(stage: Stage) -> None:
+    """Let the guest run where it is, if an I/O error, a pause or an unfinished handoff has stopped it."""
+    if await stage.lab.hypervisor.state(stage.guest_node) in (GuestState.IO_ERROR, GuestState.PAUSED):
+        await stage.lab.hypervisor.resume(stage.guest_node)
+
+
+async def require_working(stage: Stage) -> str:
+    """Raise NotProven unless the guest runs and completes operations: a whole path may still stand still."""
+    await require_running(stage)
+    await stage.work_on(0)
+    return f"the guest works on {stage.guest_node}"

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import NotProven, Stage, require_running
+from nemesis.fault import NotProven, Stage, let_run, require_running
 
 
 @dataclass(slots=True)
@@ -47,7 +47,8 @@ class Migrate:
         await stage.work_on(self.settle_s)
 
     async def heal(self, stage: Stage) -> None:
-        """Nothing to undo."""
+        """Let the guest run where a handoff that failed has left it stopped."""
+        await let_run(stage)
 
     async def prove_healed(self, stage: Stage) -> str:
         """The guest runs."""

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import GuestState, Path_
-from nemesis.fault import NotProven, Stage, require_running
+from nemesis.fault import NotProven, Stage, let_run, require_working
 
 
 @dataclass(slots=True)
@@ -50,14 +50,13 @@ class PathLoss:
     async def heal(self, stage: Stage) -> None:
         """Mend the path and let a stopped guest run on."""
         await self.mend(stage)
-        if await stage.lab.hypervisor.state(stage.guest_node) is GuestState.IO_ERROR:
-            await stage.lab.hypervisor.resume(stage.guest_node)
+        await let_run(stage)
 
     async def prove_healed(self, stage: Stage) -> str:
-        """The path carries a new connection and the guest runs."""
+        """The path carries a new connection, and the guest completes operations again."""
         if not await stage.lab.network.reachable(self._node, Path_.STORAGE):
             raise NotProven(f"{self._node} does not reach the storage after healing")
-        return f"{self._node} reaches the storage; {await require_running(stage)}"
+        return f"{self._node} reaches the storage; {await require_working(stage)}"
 
     async def mend(self, stage: Stage) -> None:
         """Mend the path only."""

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import NotProven, Stage, require_running
+from nemesis.fault import NotProven, Stage, let_run, require_running, require_working
 
 _SETTLE_S = 0.2
 """Operations completed before the pause may still be on their way to the controller."""
@@ -49,8 +49,8 @@ class Pause:
 
     async def heal(self, stage: Stage) -> None:
         """Let it run."""
-        await stage.lab.hypervisor.resume(stage.guest_node)
+        await let_run(stage)
 
     async def prove_healed(self, stage: Stage) -> str:
-        """The guest runs."""
-        return await require_running(stage)
+        """The guest runs and completes operations."""
+        return await require_working(stage)

@@ -39,7 +39,15 @@ class EventLog:
         self._observe = observe
 
     def emit(
-        self, source: str, name: str, phase: str, /, *, node: str = "", time_ns: int | None = None, **data: Any
+        self,
+        source: str,
+        name: str,
+        phase: str,
+        /,
+        *,
+        node: str = "",
+        time_ns: int | None = None,
+        **data: Any,
     ) -> Event:
         """Record an event now (or at `time_ns`) and return it."""
         event = Event(time.monotonic_ns() if time_ns is None else time_ns, source, name, phase, node, data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from jepsen_blk.lab.local.namespaces import LocalNode, LocalProcess
 BINARY = "qemu-system-x86_64"
 _CONNECT_TIMEOUT_S = 15.0
 _CALL_TIMEOUT_S = 10.0
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what it logs as errors we retry or raise
+
 _TCG = "tcg,thread=multi,tb-size=64"
 
 
@@ -52,7 +55,10 @@ class Machine:
                 "chardev:console",
             ),
             *disk,
-            *("-device", "virtio-blk-pci,id=disk0,drive=disk,werror=stop,rerror=stop,write-cache=off,request-merging=off"),
+            *(
+                "-device",
+                "virtio-blk-pci,id=disk0,drive=disk,werror=stop,rerror=stop,write-cache=off,request-merging=off",
+            ),
             *("-chardev", f"socket,id=agent,path={_escaped(agent_socket)},server=off,reconnect=1"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=jepsen-blk"),
         ]

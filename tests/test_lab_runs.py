@@ -1,0 +1,120 @@
+"""Whole tests on real guests: the demonstration, every fault, every kind of storage, and the doubts."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jepsen_blk.controller import Outcome, run_test
+from jepsen_blk.demo import TESTS, DemoTest, demo_spec, is_as_told
+from jepsen_blk.history.events import read_events
+from jepsen_blk.judge import judge_run
+from jepsen_blk.spec import make_spec
+
+pytestmark = pytest.mark.lab
+
+
+def run(store: Path, **spec: Any) -> Outcome:
+    return asyncio.run(run_test(make_spec(spec), store))
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda test: test.name)
+def test_the_demonstration_ends_as_it_must(test: DemoTest, tmp_path: Path) -> None:
+    outcome = asyncio.run(run_test(demo_spec(test.name, seed=1), tmp_path))
+    assert is_as_told(test, outcome.results), outcome.results
+    assert outcome.results["reasons"] == []
+    assert all(migration["in_flight"] >= 1 for migration in outcome.results["migrations"])
+    assert (outcome.run_dir / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "latest").resolve() == outcome.run_dir.resolve()
+
+
+def test_the_late_copy_is_named_by_the_storage_log(tmp_path: Path) -> None:
+    outcome = asyncio.run(run_test(demo_spec("case-2006", seed=2), tmp_path))
+    (anomaly,) = outcome.results["anomalies"]
+    assert "was acknowledged, then write" in anomaly["text"]
+    assert "of X, held" in anomaly["blame"]
+    assert "after write" in anomaly["blame"]
+
+
+def test_a_stored_run_is_judged_again_with_the_same_verdict(tmp_path: Path) -> None:
+    outcome = asyncio.run(run_test(demo_spec("case-2006", seed=3), tmp_path))
+    assert judge_run(outcome.run_dir) == outcome.results
+
+
+def test_every_single_fault_is_proven_and_healed_without_an_anomaly(tmp_path: Path) -> None:
+    faults = [
+        {"fault": "hold", "options": {"duration_s": 0.3}},
+        {"fault": "pause", "options": {"duration_s": 0.6}},
+        {"fault": "path-loss", "options": {"duration_s": 0.2}},
+        {"fault": "path-loss", "options": {"duration_s": 0.2, "reset": False}},
+        {"fault": "migrate"},
+    ]
+    outcome = run(tmp_path, nemesis=faults, storage={"write_latency_ms": 20})
+    assert [fault["name"] for fault in outcome.results["faults"]] == [fault["fault"] for fault in faults]
+    assert all(fault["proven"] and fault["healed"] for fault in outcome.results["faults"])
+    assert (outcome.verdict, outcome.results["reasons"]) == ("pass", [])
+
+
+def test_a_stock_storage_daemon_shows_the_stale_overwrite_too(tmp_path: Path) -> None:
+    nemesis = {"fault": "lost-path-migration", "options": {"heal_before_migration": True}}
+    outcome = run(tmp_path, nemesis=[nemesis], storage={"kind": "qemu-storage-daemon"})
+    assert outcome.verdict == "fail"
+    assert {anomaly["kind"] for anomaly in outcome.results["anomalies"]} == {"stale-overwrite"}
+
+
+@pytest.mark.parametrize("policy", ["drain", "preempt-abort", "epoch", "single-writer"])
+def test_a_policy_that_settles_the_old_writes_prevents_it(policy: str, tmp_path: Path) -> None:
+    fault = {"fault": "lost-path-migration", "options": {"hold_max_s": 2}}
+    outcome = run(tmp_path, handoff={"policy": policy}, nemesis=[fault])
+    assert (outcome.verdict, outcome.results["anomalies"]) == ("pass", []), outcome.results
+
+
+def test_an_epoch_checked_when_applied_does_not_help_a_storage_that_ignores(tmp_path: Path) -> None:
+    # Y's writes are ignored for the sake of X's, which is then refused: an acknowledged write is nowhere.
+    outcome = run(
+        tmp_path,
+        handoff={"policy": "epoch"},
+        storage={"conflict": "ignore-second"},
+        nemesis=[{"fault": "lost-path-migration"}],
+    )
+    assert outcome.verdict == "fail", outcome.results
+
+
+@pytest.mark.parametrize("policy", ["requeue", "cancel-initiator", "preempt", "quiesce", "stonith"])
+def test_a_policy_that_forgets_the_accepted_writes_does_not(policy: str, tmp_path: Path) -> None:
+    outcome = run(
+        tmp_path,
+        handoff={"policy": policy, "quiesce_s": 0.2},
+        nemesis=[{"fault": "lost-path-migration"}],
+    )
+    assert outcome.verdict == "fail", outcome.results
+    assert {anomaly["kind"] for anomaly in outcome.results["anomalies"]} == {"stale-overwrite"}
+
+
+def test_a_schedule_that_is_cut_off_makes_the_run_unknown(tmp_path: Path) -> None:
+    pause = {"fault": "pause", "options": {"duration_s": 60}}
+    outcome = run(tmp_path, nemesis=[pause], time_limit_s=1.5)
+    assert outcome.verdict == "unknown"
+    assert any("cut off by time_limit_s = 1.5" in reason for reason in outcome.results["reasons"])
+    healed = [event for event in read_events(outcome.run_dir / "events.jsonl") if event.phase == "healed"]
+    assert len(healed) == 1  # a cut-off fault is healed all the same
+
+
+def test_a_migration_with_nothing_in_flight_makes_the_run_unknown(tmp_path: Path) -> None:
+    outcome = run(
+        tmp_path, nemesis=[{"fault": "migrate"}], workload={"read_fraction": 1.0, "burst_fraction": 0}
+    )
+    assert outcome.verdict == "unknown"
+    assert any("had no write in flight" in reason for reason in outcome.results["reasons"])
+
+
+def test_a_handoff_that_does_not_end_is_a_reason_and_the_guest_runs_on(tmp_path: Path) -> None:
+    outcome = run(
+        tmp_path,
+        handoff={"policy": "drain", "timeout_s": 0.3},
+        nemesis=[{"fault": "lost-path-migration", "options": {"hold_max_s": 10}}],
+    )
+    assert outcome.verdict == "unknown"
+    assert any("drain: x still has writes in flight after 0.3 s" in why for why in outcome.results["reasons"])
+    assert [fault["healed"] for fault in outcome.results["faults"]] == [True]

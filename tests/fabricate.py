@@ -30,18 +30,12 @@ def chunk(kind: int, boot: int, sequence: int, payload: bytes) -> bytes:
 
 
 def write_journal(path: Path, rows: np.ndarray, spec: str = "lost-path", rows_per_chunk: int = 4096) -> None:
-    notes: list[dict[str, Any]] = [{"note": "open", "run": 1, "spec": spec}, {"note": "boot", "boot": 0}]
-    sequence = 0
-    with path.open("wb") as file:
-        for note in notes:
-            file.write(chunk(2, 0, sequence, json.dumps(note).encode()))
-            sequence += 1
-        for at in range(0, len(rows), rows_per_chunk):
-            file.write(chunk(1, 0, sequence, rows[at : at + rows_per_chunk].tobytes()))
-            sequence += 1
-        for note in ({"note": "bye", "boot": 0}, {"note": "close"}):
-            file.write(chunk(2, 0, sequence, json.dumps(note).encode()))
-            sequence += 1
+    opening = ({"note": "open", "run": 1, "spec": spec}, {"note": "boot", "boot": 0})
+    closing = ({"note": "bye", "boot": 0}, {"note": "close"})
+    chunks = [(2, json.dumps(note).encode()) for note in opening]
+    chunks += [(1, rows[at : at + rows_per_chunk].tobytes()) for at in range(0, len(rows), rows_per_chunk)]
+    chunks += [(2, json.dumps(note).encode()) for note in closing]
+    path.write_bytes(b"".join(chunk(kind, 0, i, payload) for i, (kind, payload) in enumerate(chunks)))
 
 
 @dataclass

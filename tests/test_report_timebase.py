@@ -93,3 +93,13 @@ def test_without_a_log_the_map_admits_that_it_is_a_guess():
     timebase = fit_timebase(made, None)
     assert not timebase.aligned
     assert timebase.host(7 * MS) == 7 * MS
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_completion_that_the_guest_saw_only_after_its_stop_does_not_move_the_boundary(known):
+    made, target = run_with_stop(195 * MS, 700 * MS)
+    made.finish[19] = 260 * MS  # sent at 190 ms, done at the storage before the stop, seen long after it
+    stops = [195 * MS + OFFSET] if known else []
+    timebase = fit_timebase(made, target, stops)
+    assert timebase.host(205 * MS) == pytest.approx(205 * MS + OFFSET + 700 * MS, abs=MS // 2)
+    assert timebase.host(190 * MS) == pytest.approx(190 * MS + OFFSET, abs=MS // 2)

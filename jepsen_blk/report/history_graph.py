@@ -22,7 +22,7 @@ _ROW = 54.0
 _BOX = 26.0
 _ATTACH = {"conflict": 0.75, "reads-from": 0.25}
 """Where an edge meets its boxes, so that two edges between the same boxes stay apart."""
-_MAX_NODES = 24
+_MAX_NODES = 12
 _MAX_EDGES = 60
 
 ToMs = Callable[[int], float]
@@ -90,9 +90,14 @@ def _edge(a: tuple[float, float, float], b: tuple[float, float, float], kind: st
 def _nearest(graph: nx.DiGraph) -> list[Any]:
     witness = [node for node, data in graph.nodes(data=True) if data.get("in_witness")]
     others = [node for node in graph.nodes if node not in set(witness)]
-    if witness:
-        middle = sum(int(graph.nodes[node]["start"]) for node in witness) / len(witness)
-        others.sort(key=lambda node: abs(int(graph.nodes[node]["start"]) - middle))
+    values = {graph.nodes[node]["value"] for node in witness}
+    starts = [int(graph.nodes[node]["start"]) for node in witness] or [0]
+
+    def distance(node: Any) -> tuple[bool, int]:
+        data = graph.nodes[node]
+        return data["value"] not in values, min(abs(int(data["start"]) - start) for start in starts)
+
+    others.sort(key=distance)
     return [*witness[:_MAX_NODES], *others[: max(0, _MAX_NODES - len(witness))]]
 
 

@@ -141,6 +141,7 @@ class _Loader:
         def maybe(time_ns: int | None) -> float | None:
             return None if time_ns is None else self._host_ms(time_ns)
 
+        parked = write.action == "park"
         return Copy(
             write.node,
             write.block,
@@ -148,8 +149,8 @@ class _Loader:
             self._host_ms(write.received_ns),
             maybe(write.applied_ns),
             self._host_ms(write.end_ns),
-            maybe(write.held_ns),
-            maybe(write.released_ns),
+            maybe(write.received_ns if parked else write.held_ns),
+            maybe(write.applied_ns if parked else write.released_ns),
             write.action,
             write.outcome,
             write.why,

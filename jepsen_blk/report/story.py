@@ -241,6 +241,8 @@ class _Facts:
 
 
 def _what_became(copy: Copy, late: bool) -> str:
+    if late and copy.action == "park":
+        return "It is held up in the network: no answer."
     if late:
         return "The storage accepts it and keeps it in flight: no answer."
     if copy.action == "ignore":

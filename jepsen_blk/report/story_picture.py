@@ -215,6 +215,9 @@ class _Drawing:
                 text = f"the late copy {what}"
                 fits = right + 16 + text_width(text, 14) < _WIDTH
                 x, anchor = (right + 16, "start") if fits else (right - 16, "end")
+                if not fits:
+                    width = text_width(text) + 8
+                    add(Rect(x - width, end - 39, width + 4, 19, "plate"))
                 add(Label(x, end - 25.5, text, "label wrong", anchor))
             add(Line(right, y + _BAR, right, end, f"land arrow {'bad' if late else look}"))
         elif copy.action == "ignore":
@@ -284,7 +287,7 @@ class _Drawing:
             op = next((o for o in story.ops if step.time_ms in (o.start_ms, o.finish_ms)), None)
             if op is not None:
                 return self._x(op.start_ms)
-        return self._x(step.time_ms)
+        return self._x(step.time_ms) - (13 if step.lane == "storage" else 0)
 
     def _badge_y(self, lane: str, time_ms: float) -> float:
         story = self.story
@@ -305,7 +308,8 @@ class _Drawing:
 def _copy_text(copy: Copy) -> str:
     value = show_value(copy.value)
     if copy.held_ms is not None:
-        return f"{value} from {copy.node.upper()}: in flight, held"
+        where = "held in the network" if copy.action == "park" else "in flight, held"
+        return f"{value} from {copy.node.upper()}: {where}"
     if copy.action == "ignore":
         return f"{value} from {copy.node.upper()} ignored"
     if copy.applied_ms is not None:
@@ -322,6 +326,7 @@ def _key_times(story: Story) -> list[float]:
             times.append(op.finish_ms)
     for move in story.moves:
         times += [move.begin_ms, move.resumed_ms]
+    times += [copy.end_ms for copy in story.copies]
     for copy in story.copies:
         if copy.held_ms is not None:
             times += [time for time in (copy.released_ms, copy.applied_ms) if time is not None]

@@ -167,11 +167,6 @@ def show_test(spec: Spec, console: Console | None = None) -> Iterator[LiveView]:
         view.close()
 
 
-def print_results(results: Mapping[str, Any]) -> None:
-    """Print a verdict that belongs to a history alone, with no run directory, on standard output."""
-    print_verdict(results, None, Console(highlight=False))
-
-
 def print_verdict(results: Mapping[str, Any], run_dir: Path | None, console: Console) -> None:
     """Print the verdict, its anomalies and reasons, the migrations, and where the report is."""
     verdict = str(results.get("verdict", "unknown"))

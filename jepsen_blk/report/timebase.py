@@ -66,15 +66,13 @@ class _Run:
     high: int
     middles: list[float]
     first_start: int
-    last_finish: int
 
     def admits(self, low: int, high: int) -> bool:
         return low <= self.high and high >= self.low
 
-    def add(self, low: int, high: int, finish: int) -> None:
+    def add(self, low: int, high: int) -> None:
         self.low, self.high = max(self.low, low), min(self.high, high)
         self.middles.append((low + high) / 2)
-        self.last_finish = max(self.last_finish, finish)
 
     @property
     def offset(self) -> int:
@@ -92,9 +90,21 @@ def fit_timebase(history: History, log: TargetLog | None, stops: Sequence[int] =
         return Timebase({}, aligned=False)
     boots = {}
     for boot in np.unique(history.boot).tolist():
-        runs = _runs(*_anchors(history, log, boot), stops_known=bool(stops))
-        if runs:
-            boots[boot] = _segments(runs, stops)
+        low, high, start, finish = _anchors(history, log, boot)
+        runs = _runs(low, high, start, stops_known=bool(stops))
+        if not runs:
+            continue
+        segments = [Segment(np.iinfo(np.int64).min, runs[0].offset)]
+        for before, after in itertools.pairwise(runs):
+            # A start is before the stop if the write was received too early for the new offset; a finish
+            # is after it if the write was done too late for the old one. Nothing else tells: a completion
+            # that crossed the stop fits the old offset whenever the guest saw it.
+            sent = start[high < after.low]
+            earliest = int(sent.max()) if len(sent) else after.first_start
+            seen = finish[(low > before.high) & (finish >= earliest)]
+            latest = int(seen.min()) if len(seen) else max(earliest, after.first_start)
+            segments.append(Segment(_boundary(before, earliest, latest, stops), after.offset))
+        boots[boot] = tuple(segments)
     return Timebase(boots, aligned=bool(boots))
 
 
@@ -116,19 +126,19 @@ def _anchors(history: History, log: TargetLog, boot: int) -> tuple[Int64s, Int64
     return low[keep], high[keep], start[keep], finish[keep]
 
 
-def _runs(low: Int64s, high: Int64s, start: Int64s, finish: Int64s, stops_known: bool) -> list[_Run]:
+def _runs(low: Int64s, high: Int64s, start: Int64s, stops_known: bool) -> list[_Run]:
     runs: list[_Run] = []
     rival: _Run | None = None
-    for a, b, s, f in zip(low.tolist(), high.tolist(), start.tolist(), finish.tolist(), strict=True):
+    for a, b, s in zip(low.tolist(), high.tolist(), start.tolist(), strict=True):
         if rival is not None and rival.admits(a, b):
             # A slack anchor that fits both says nothing about which holds.
             if not runs[-1].admits(a, b):
-                rival.add(a, b, f)
+                rival.add(a, b)
         elif runs and runs[-1].admits(a, b):
-            runs[-1].add(a, b, f)
+            runs[-1].add(a, b)
             rival = None
         else:
-            rival = _Run(a, b, [(a + b) / 2], s, f)
+            rival = _Run(a, b, [(a + b) / 2], s)
         if rival is not None and (not runs or len(rival.middles) >= _AGREEING):
             runs.append(rival)
             rival = None
@@ -137,11 +147,11 @@ def _runs(low: Int64s, high: Int64s, start: Int64s, finish: Int64s, stops_known:
     return runs
 
 
-def _segments(runs: list[_Run], stops: Sequence[int]) -> tuple[Segment, ...]:
-    segments = [Segment(np.iinfo(np.int64).min, runs[0].offset)]
-    for before, after in itertools.pairwise(runs):
-        earliest, latest = before.last_finish, max(after.first_start, before.last_finish)
-        known = [stop - before.offset for stop in stops]
-        inside = [guest for guest in known if earliest <= guest <= latest]
-        segments.append(Segment(inside[0] if inside else (earliest + latest) // 2, after.offset))
-    return tuple(segments)
+def _boundary(before: _Run, earliest: int, latest: int, stops: Sequence[int]) -> int:
+    """Place the stop: where it is known to within the offset's own uncertainty, else halfway."""
+    slack = before.high - before.low
+    for stop in stops:
+        guest = stop - before.offset
+        if earliest - slack <= guest <= latest + slack:
+            return min(max(guest, earliest + 1), latest)
+    return (earliest + latest + 1) // 2

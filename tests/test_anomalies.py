@@ -33,6 +33,12 @@ PLANTS: dict[str, tuple[str, list[Op], list[int], Deadline]] = {
         [0, 1, 2, 3],
         Deadline.NEVER,
     ),
+    "stale first, overwritten later": (
+        "stale-overwrite",
+        [W_A, W_B, read(A, 32, 35), read(B, 40, 50), read(A, 60, 70)],
+        [0, 1, 4],
+        Deadline.NEVER,
+    ),
     # xen-devel, August 2006: A' is completed unapplied, a read sees what was before, then X's A lands
     "ignored second write, then the first lands": (
         "stale-overwrite",

@@ -134,6 +134,7 @@ def test_an_unfenced_zombie_is_legal_unless_its_error_closed_it() -> None:
 def test_a_fence_closes_only_earlier_writes_of_its_own_boot() -> None:
     ops = [write(1, 6, None, outcome=INFO), write(2, 10, 20), read(2, 30, 35), read(1, 40, 45)]
     assert not bad_blocks(history(ops, [Fence(5)]), Deadline.FENCE)
+    assert not bad_blocks(history(ops, [Fence(6)]), Deadline.FENCE)
     assert not bad_blocks(history(ops, [Fence(8, boot=1)]), Deadline.FENCE)
     assert bad_blocks(history(ops, [Fence(5), Fence(8)]), Deadline.FENCE) == {0}
 

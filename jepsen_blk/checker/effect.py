@@ -16,7 +16,7 @@ from jepsen_blk.spec import Deadline
 def closing_times(history: History, rows: Int64s, deadline: Deadline) -> Int64s:
     """Return, for the rows of indeterminate writes, when each is closed, in ns, or PENDING.
 
-    `fence`: at the first fence of its boot that is not before its start. `error`: at its own finish,
+    `fence`: at the first fence of its boot after its start (at its start: concurrent, so not closed). `error`: at its own finish,
     or at that fence if it comes first, so that each deadline is at least as strict as the one before.
     """
     closing = np.full(len(rows), PENDING, dtype=np.int64)
@@ -28,7 +28,7 @@ def closing_times(history: History, rows: Int64s, deadline: Deadline) -> Int64s:
         fences = [fence.time_ns for fence in history.fences if fence.boot == boot]
         times = np.sort(np.array(fences, dtype=np.int64))
         own = np.flatnonzero(boots == boot)
-        closing[own] = np.append(times, PENDING)[np.searchsorted(times, starts[own], side="left")]
+        closing[own] = np.append(times, PENDING)[np.searchsorted(times, starts[own], side="right")]
     if deadline is Deadline.ERROR:
         closing = np.minimum(closing, history.finish[rows])
     return closing

@@ -16,8 +16,9 @@ from jepsen_blk.spec import Deadline
 def closing_times(history: History, rows: Int64s, deadline: Deadline) -> Int64s:
     """Return, for the rows of indeterminate writes, when each is closed, in ns, or PENDING.
 
-    `fence`: at the first fence of its boot after its start (at its start: concurrent, so not closed). `error`: at its own finish,
-    or at that fence if it comes first, so that each deadline is at least as strict as the one before.
+    `fence`: at the first fence of its boot after its start (one at its start is concurrent). `error`: at
+    its own finish, or at that fence if it comes first, so that each deadline is at least as strict as the
+    one before.
     """
     closing = np.full(len(rows), PENDING, dtype=np.int64)
     if deadline is Deadline.NEVER:

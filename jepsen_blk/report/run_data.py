@@ -175,7 +175,13 @@ class _Loader:
         moves = []
         for item in self.results.get("migrations", ()):
             stopped, end = int(item.get("stopped_ns") or 0), int(item.get("end_ns") or 0)
-            resumed = min((time for time in resumes if time >= end), default=end)
+            # The lab sees the guest run only when it asks; a write from there proves it earlier.
+            writes = (
+                [w.received_ns for w in self.log.writes if w.node == item.get("destination")]
+                if self.log
+                else []
+            )
+            resumed = min((time for time in (*resumes, *writes) if time >= end), default=end)
             moves.append(
                 Move(
                     source=str(item.get("source", "")),

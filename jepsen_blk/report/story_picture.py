@@ -184,6 +184,21 @@ class _Drawing:
     def _copies(self) -> None:
         for row, copy in enumerate(self.story.copies):
             self._copy(copy, self.tops["storage"] + 8 + row * _COPY_ROW)
+        if self.story.late is not None:
+            self._damage(self.story.late)
+
+    def _damage(self, late: Copy) -> None:
+        """Name the damage beside its arrow, on the side where there is room."""
+        right, y = self._x(late.end_ms), self._storage_end() - 21.5
+        newer = show_value(self.story.new or 0)
+        what = f"overwrites {newer}" if self.story.overwritten else f"lands; {newer} was never applied"
+        text = f"the late copy {what}"
+        if right + 16 + text_width(text, 14) < _WIDTH:
+            self.picture.add(Label(right + 16, y, text, "label wrong"))
+            return
+        width = text_width(text) + 8
+        self.picture.add(Rect(right - 16 - width, y - 13.5, width + 4, 19, "plate"))
+        self.picture.add(Label(right - 16, y, text, "label wrong", "end"))
 
     def _copy(self, copy: Copy, y: float) -> None:
         add, look = self.picture.add, self.story.look(copy.value)
@@ -207,18 +222,6 @@ class _Drawing:
         end = self._storage_end() + 4
         if copy.applied_ms is not None:
             late = copy is self.story.late
-            if late:
-                newer = show_value(self.story.new or 0)
-                what = (
-                    f"overwrites {newer}" if self.story.overwritten else f"lands; {newer} was never applied"
-                )
-                text = f"the late copy {what}"
-                fits = right + 16 + text_width(text, 14) < _WIDTH
-                x, anchor = (right + 16, "start") if fits else (right - 16, "end")
-                if not fits:
-                    width = text_width(text) + 8
-                    add(Rect(x - width, end - 39, width + 4, 19, "plate"))
-                add(Label(x, end - 25.5, text, "label wrong", anchor))
             add(Line(right, y + _BAR, right, end, f"land arrow {'bad' if late else look}"))
         elif copy.action == "ignore":
             add(Curve(f"M{right - 5:.1f} {y + 6:.1f}l10 10m0 -10l-10 10", "cross"))

@@ -1,4 +1,4 @@
-"""SIGKILL of the controller at any moment: nothing of the lab remains, and what was recorded can be judged."""
+"""SIGKILL of the controller at any moment: nothing remains, and what was recorded can be judged."""
 
 import os
 import random
@@ -44,15 +44,16 @@ def marked(mark: str) -> list[int]:
 
 
 def namespaces(pids: Iterable[int]) -> set[str]:
-    """Network and process namespaces that these processes are in, without our own."""
+    """Network, process and mount namespaces that these processes are in, without our own."""
+    kinds = ("net", "pid", "mnt")
     found = set()
     for pid in pids:
-        for kind in ("net", "pid", "user", "mnt"):
+        for kind in kinds:
             try:
                 found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
             except OSError:
                 continue
-    return found - {os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "pid", "user", "mnt")}
+    return found - {os.readlink(f"/proc/self/ns/{kind}") for kind in kinds}
 
 
 def everyone() -> list[int]:

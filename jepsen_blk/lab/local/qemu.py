@@ -30,9 +30,9 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what it logs as erro
 _TCG = "tcg,thread=multi,tb-size=64"
 _TCG_CPU = "max,erms=off"
 """Without `rep movsb`, which TCG runs byte by byte while the C library takes it for the fastest copy."""
-_DISK_OPTIONS = "iothread=disk-io,werror=stop,rerror=stop,write-cache=off,request-merging=off"
-"""A thread of its own, or every request holds the lock that the guest's processor needs (half the
-throughput under TCG); a failed request stops the guest; one request of the guest is one on the wire."""
+_DISK_OPTIONS = "werror=stop,rerror=stop,write-cache=off,request-merging=off"
+"""A failed request stops the guest, and one request of the guest is one on the wire. No thread of its own: QEMU
+would drain it before it says that the guest has stopped, and what was in flight then could not be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,6 @@ class Machine:
             *("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off nowatchdog"),
             *("-chardev", f"file,id=console,path={_escaped(console)},append=on"),
             *("-serial", "chardev:console"),
-            *("-object", "iothread,id=disk-io,poll-max-ns=0"),
             *disk,
             *("-device", f"virtio-blk-pci,id=disk0,drive=disk,{_DISK_OPTIONS}"),
             *("-chardev", f"socket,id=agent,path={_escaped(agent_socket)},server=off,reconnect=1"),

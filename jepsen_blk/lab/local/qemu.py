@@ -31,8 +31,8 @@ _TCG = "tcg,thread=multi,tb-size=64"
 _TCG_CPU = "max,erms=off"
 """Without `rep movsb`, which TCG runs byte by byte while the C library takes it for the fastest copy."""
 _DISK_OPTIONS = "werror=stop,rerror=stop,write-cache=off,request-merging=off"
-"""A failed request stops the guest, and one request of the guest is one on the wire. No thread of its own: QEMU
-would drain it before it says that the guest has stopped, and what was in flight then could not be counted."""
+"""A failed request stops the guest, and one request of the guest is one on the wire. No thread of its own:
+QEMU would drain it before it reports the stop, and what was in flight then could not be counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,3 +118,10 @@ def test_a_handoff_that_does_not_end_is_a_reason_and_the_guest_runs_on(tmp_path:
     assert outcome.verdict == "unknown"
     assert any("drain: x still has writes in flight after 0.3 s" in why for why in outcome.results["reasons"])
     assert [fault["healed"] for fault in outcome.results["faults"]] == [True]
+
+
+def test_the_same_backing_file_can_be_used_again(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    for _ in range(2):
+        outcome = run(tmp_path, storage={"backing": str(disk)}, time_limit_s=0.3)
+        assert (outcome.verdict, outcome.results["anomalies"]) == ("pass", []), outcome.results

@@ -8,22 +8,17 @@ control socket (`StorageControl.wait_ready`); a stock server is ready when its p
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jepsen_blk.errors import LabError, UserError
+from jepsen_blk.errors import LabError
 from jepsen_blk.storage.conflict import ConflictModel
 
 PLUGIN = Path(__file__).resolve().parent / "target" / "plugin.py"
 _THREADS = ["-t", "256"]
 """nbdkit's 16 threads a connection would let 16 held writes freeze the rest."""
-_PROBE_BYTES = 1 << 20
-_SAMPLES = 256
-_SAMPLE_BYTES = 4096
 _POLL_S = 0.02
 
 
@@ -110,39 +105,6 @@ async def wait_listening(probe: Callable[[], Awaitable[bool]], what: str, timeou
         raise LabError(f"{what} does not listen after {timeout_s:g} s; see its log") from error
 
 
-def refuse_used_device(path: Path, size_bytes: int, *, force: bool = False) -> None:
-    """Raise UserError unless `path` may be overwritten by a test of `size_bytes`.
-
-    A file that does not exist may: the target creates it sparse. One that holds data, is mounted or is
-    too small may not; `force` allows data, nothing else. The search for data is a sample: the first and
-    last MiB of the part to be used and 256 blocks between them.
-    """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if not path.parent.is_dir():
-            raise UserError(f"{path}: there is no directory {path.parent}; create it first") from None
-        return
-    except OSError as error:
-        raise UserError(f"{path}: cannot be used as backing: {error.strerror}") from error
-    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise UserError(f"{path}: is neither a file nor a block device; give one of these as backing")
-    if stat.S_ISBLK(mode) and _is_mounted(path):
-        raise UserError(f"{path}: is mounted; unmount it, or give another device")
-    try:
-        with path.open("rb") as file:
-            available = file.seek(0, os.SEEK_END)
-            place = _first_data(file.fileno(), min(available, size_bytes))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
-    if available < size_bytes and stat.S_ISBLK(mode):
-        raise UserError(f"{path}: has {available} bytes, the test needs {size_bytes}; use fewer blocks")
-    if place is not None and not force:
-        raise UserError(
-            f"{path}: holds data (at byte {place}) that the test would destroy; wipe it or give another"
-        )
-
-
 def _nbdkit(listen: Listen) -> list[str]:
     return ["nbdkit", "-f", *_THREADS, "-i", listen.host, "-p", str(listen.port)]
 
@@ -150,21 +112,3 @@ def _nbdkit(listen: Listen) -> list[str]:
 def _qemu_value(text: str) -> str:
     # QEMU's option syntax ends a value at a comma, and takes two for one.
     return text.replace(",", ",,")
-
-
-def _is_mounted(path: Path) -> bool:
-    device = path.stat().st_rdev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    return any(line.split()[2] == number for line in lines)
-
-
-def _first_data(fd: int, used_bytes: int) -> int | None:
-    """Return the offset of the first sample that is not all zero."""
-    last = max(0, used_bytes - _PROBE_BYTES)
-    step = max(_SAMPLE_BYTES, used_bytes // _SAMPLES)
-    between = [(offset, _SAMPLE_BYTES) for offset in range(0, used_bytes, step)]
-    for offset, length in [(0, _PROBE_BYTES), *between, (last, _PROBE_BYTES)]:
-        if os.pread(fd, min(length, used_bytes - offset), offset).strip(b"\0"):
-            return offset
-    return None

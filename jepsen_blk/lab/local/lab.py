@@ -27,7 +27,7 @@ from jepsen_blk.lab.network import CommandNetwork, End, Route
 from jepsen_blk.lab.seams import GuestStream, Path_
 from jepsen_blk.spec import Spec
 from jepsen_blk.storage.control import StorageControl
-from jepsen_blk.storage.servers import refuse_used_device
+from jepsen_blk.storage.used_device import refuse_used_device, wipe_device
 
 GUEST_NODES = ("x", "y")
 STORAGE_NODE = "storage"
@@ -117,6 +117,8 @@ async def _build(
     hypervisor = QemuHypervisor(prepared.machine, places, namespaces, network, logs, stream.attach)
     for name in GUEST_NODES:
         await stream.listen(name, namespaces.run_dir / f"agent-{name}.sock")
+    if prepared.spec.storage.backing is not None:
+        await asyncio.to_thread(wipe_device, prepared.spec.storage.backing, prepared.spec.size_bytes)
     storage = await start_storage(prepared.spec, nodes[STORAGE_NODE], STORAGE_ADDRESS, namespaces, run_dir)
     try:
         async with asyncio.TaskGroup() as starts:

@@ -82,7 +82,8 @@ async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: Vie
         view.finish(outcome.verdict)
         if kept is not None:
             view.phase(f"verdict {outcome.verdict}; the lab is kept until Ctrl-C: {kept.how_to_enter()}")
-            await asyncio.Event().wait()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
     return outcome
 
 

@@ -143,39 +143,46 @@ def _faults(events: Sequence[Event]) -> Iterator[FaultResult]:
 
 
 def _migrations(events: Sequence[Event], log: Path) -> Iterator[MigrationResult]:
+    """Join the migrations with the storage's log, in two passes: it can be larger than memory."""
     done = [event.data for event in events if event.source == "migration" and event.phase == "end"]
-    writes = _writes(log) if done else []
-    for data in done:
-        stopped_ns = int(data["stopped_ns"])
-        at_stop = [write for write in writes if write["received"] <= stopped_ns < write["done"]]
-        in_flight = [write["value"] for write in at_stop if write["node"] == data["source"]]
-        later = {
-            write["value"]
-            for write in writes
-            if write["node"] == data["destination"] and write["received"] > stopped_ns
-        }
+    in_flight: list[set[int]] = [set() for _ in done]
+    reissued: list[set[int]] = [set() for _ in done]
+    for write in _writes(log) if done else ():
+        for data, values in zip(done, in_flight, strict=True):
+            if write["node"] == data["source"] and write["received"] <= data["stopped_ns"] < write["done"]:
+                values.add(write["value"])
+    for write in _writes(log) if any(in_flight) else ():
+        for data, values, again in zip(done, in_flight, reissued, strict=True):
+            later = write["node"] == data["destination"] and write["received"] > data["stopped_ns"]
+            if later and write["value"] in values:
+                again.add(write["value"])
+    for data, values, again in zip(done, in_flight, reissued, strict=True):
         yield MigrationResult(
-            **{name: data[name] for name in ("source", "destination", "mode", "begin_ns")},
-            stopped_ns=stopped_ns,
-            **{name: data[name] for name in ("end_ns", "total_ms", "downtime_ms")},
-            in_flight=len(in_flight),
-            reissued=len(later.intersection(in_flight)),
+            source=str(data["source"]),
+            destination=str(data["destination"]),
+            mode=str(data["mode"]),
+            begin_ns=int(data["begin_ns"]),
+            stopped_ns=int(data["stopped_ns"]),
+            end_ns=int(data["end_ns"]),
+            total_ms=float(data["total_ms"]),
+            downtime_ms=float(data["downtime_ms"]),
+            in_flight=len(values),
+            reissued=len(again),
         )
 
 
-def _writes(log: Path) -> list[dict[str, Any]]:
-    """The target's writes; a torn last line (a killed lab) is left out."""
-    writes = []
-    if log.exists():
-        with log.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    continue
-                if entry.get("f") == "write":
-                    writes.append(entry)
-    return writes
+def _writes(log: Path) -> Iterator[dict[str, Any]]:
+    """Yield the target's writes; a torn last line (a killed lab) is left out."""
+    if not log.exists():
+        return
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if entry.get("f") == "write":
+                yield entry
 
 
 def _workload(history: History) -> dict[str, Any]:

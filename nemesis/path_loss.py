@@ -32,6 +32,7 @@ class PathLoss:
     async def inject(self, stage: Stage) -> None:
         """Cut, then kill the connections so that the frontend learns of it now."""
         await stage.lab.network.cut(self._node, Path_.STORAGE)
+        stage.events.emit("network", Path_.STORAGE.value, "cut", node=self._node)
         if self.reset:
             await stage.lab.network.reset(self._node, Path_.STORAGE)
 
@@ -62,3 +63,4 @@ class PathLoss:
         """Mend the path only."""
         if self._node:
             await stage.lab.network.heal(self._node, Path_.STORAGE)
+            stage.events.emit("network", Path_.STORAGE.value, "healed", node=self._node)

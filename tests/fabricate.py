@@ -6,14 +6,13 @@ The host's clock starts at HOST_NS; the guest's at 0, and stands still while the
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jepsen_blk.history.journal import HEADER, pack_chunk
 from jepsen_blk.history.record import ROW, F, Outcome
 from jepsen_blk.spec import dump_spec, make_spec
 
@@ -22,11 +21,6 @@ BLOCK = 17
 OLD = 4242
 NEW = 4243
 MS = 1_000_000
-_HEADER = struct.Struct("<4sBxHIII")
-
-
-def chunk(kind: int, boot: int, sequence: int, payload: bytes) -> bytes:
-    return _HEADER.pack(b"JBH1", kind, boot, sequence, len(payload), zlib.crc32(payload)) + payload
 
 
 def write_journal(path: Path, rows: np.ndarray, spec: str = "lost-path", rows_per_chunk: int = 4096) -> None:
@@ -35,7 +29,7 @@ def write_journal(path: Path, rows: np.ndarray, spec: str = "lost-path", rows_pe
     chunks = [(2, json.dumps(note).encode()) for note in opening]
     chunks += [(1, rows[at : at + rows_per_chunk].tobytes()) for at in range(0, len(rows), rows_per_chunk)]
     chunks += [(2, json.dumps(note).encode()) for note in closing]
-    path.write_bytes(b"".join(chunk(kind, 0, i, payload) for i, (kind, payload) in enumerate(chunks)))
+    path.write_bytes(b"".join(pack_chunk(kind, 0, i, payload) for i, (kind, payload) in enumerate(chunks)))
 
 
 @dataclass
@@ -393,8 +387,8 @@ def long_run(run_dir: Path, operations: int = 1_000_000) -> Path:
 def journal_rows(data: bytes) -> np.ndarray:
     parts, at = [], 0
     while at < len(data):
-        kind, length = _HEADER.unpack_from(data, at)[1], _HEADER.unpack_from(data, at)[4]
-        at += _HEADER.size
+        kind, length = HEADER.unpack_from(data, at)[1], HEADER.unpack_from(data, at)[4]
+        at += HEADER.size
         if kind == 1:
             parts.append(np.frombuffer(data[at : at + length], dtype=ROW))
         at += length

@@ -113,7 +113,7 @@ def test_a_room_imports_only_rooms_below_it(room: str):
 
 def test_nothing_imports_the_command_line():
     for path in FILES:
-        assert "jepsen_blk.cli" not in imports_of(path), path
+        assert path.name == "__main__.py" or "jepsen_blk.cli" not in imports_of(path), path
 
 
 def test_only_what_runs_tests_imports_the_controller():

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: `source` is fault, migration, handoff, workload, schedule, lab or test.
+    """One thing that happened: `source` is fault, migration, handoff, network, workload, schedule or test.
 
     `phase` of a fault: setup, inject, proven, heal, healed, failed, over; of a migration: begin, stop,
     end, resume. `data` holds what is worth showing, as JSON values.

@@ -26,6 +26,8 @@ from jepsen_blk.history.record import PENDING, ROW, F, Fence, History, Outcome
 
 MAGIC = b"JBH1"
 HEADER = struct.Struct("<4sBxHIII")
+_CHECKED_BYTES = HEADER.size - 4
+"""The header without its checksum."""
 ROWS = 1
 NOTE = 2
 
@@ -66,13 +68,23 @@ class JournalWriter:
             self._file.close()
 
     def _append(self, kind: int, boot: int, sequence: int, payload: bytes) -> None:
-        chunk = HEADER.pack(MAGIC, kind, boot, sequence, len(payload), zlib.crc32(payload)) + payload
+        chunk = pack_chunk(kind, boot, sequence, payload)
         try:
             written = self._file.write(chunk)
         except OSError as error:
             raise HistoryError(f"{self._path}: cannot write the journal: {error.strerror}") from error
         if written != len(chunk):
             raise HistoryError(f"{self._path}: wrote {written} of {len(chunk)} bytes; is the disk full?")
+
+
+def pack_chunk(kind: int, boot: int, sequence: int, payload: bytes) -> bytes:
+    """Return a whole chunk; the checksum covers the header before it too, so that no boot can be mistaken."""
+    head = HEADER.pack(MAGIC, kind, boot, sequence, len(payload), 0)[:_CHECKED_BYTES]
+    return head + _checksum(head, payload).to_bytes(4, "little") + payload
+
+
+def _checksum(head: bytes | memoryview, payload: bytes | memoryview) -> int:
+    return zlib.crc32(payload, zlib.crc32(head))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +160,7 @@ def _chunk_at(view: memoryview, offset: int) -> tuple[_Chunk | None, str]:
     payload = view[offset + HEADER.size : offset + HEADER.size + length]
     if len(payload) != length:
         return None, f"a chunk of {length} bytes that ends after {len(payload)}"
-    if zlib.crc32(payload) != crc:
+    if _checksum(view[offset : offset + _CHECKED_BYTES], payload) != crc:
         return None, "a wrong checksum"
     return _Chunk(offset, kind, boot, sequence, crc, payload), ""
 

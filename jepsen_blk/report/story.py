@@ -291,9 +291,16 @@ def _proof(run: RunData, band: Band) -> HostEvent | None:
 
 
 def _seen_from(run: RunData, band: Band) -> Band:
-    """An outage is drawn from when it was proven: before that nobody knows the moment it began."""
+    """An outage is drawn from the cut to its healing; where neither is known, from when it was proven."""
+    begin_ms, end_ms = band.begin_ms, band.end_ms
     proof = _proof(run, band)
-    return replace(band, begin_ms=proof.time_ms) if proof else band
+    if proof:
+        begin_ms = proof.time_ms
+    for event in run.events:
+        if event.source == "network" and band.begin_ms <= event.time_ms <= band.end_ms:
+            begin_ms = event.time_ms if event.phase == "cut" else begin_ms
+            end_ms = event.time_ms if event.phase == "healed" else end_ms
+    return replace(band, begin_ms=begin_ms, end_ms=end_ms)
 
 
 def _late(copies: tuple[Copy, ...], old: int, new: int | None) -> Copy | None:

@@ -44,7 +44,7 @@ class LiveView:
         self._phase_lines: list[tuple[str, float]] = []
         self._events: list[Text] = []
         self._began = self._marked = clock()
-        self._completed = self._marked_ops = self._in_flight = 0
+        self._completed = self._marked_ops = 0
         self._per_s = 0.0
         self._verdict = ""
 
@@ -54,7 +54,7 @@ class LiveView:
         self._name, self._steps, self._verdict = name, tuple(steps), ""
         self._phase_lines, self._events = [], []
         self._began = self._marked = self._clock()
-        self._completed = self._marked_ops = self._in_flight = 0
+        self._completed = self._marked_ops = 0
         self._per_s = 0.0
         if self._console.is_terminal:
             self._live = Live(
@@ -82,10 +82,10 @@ class LiveView:
         if self._live is None:
             self._line(line)
 
-    def operations(self, completed: int, in_flight: int = 0) -> None:
+    def operations(self, completed: int) -> None:
         """Update the counters; the rate is that of the last second."""
         now = self._clock()
-        self._completed, self._in_flight = completed, in_flight
+        self._completed = completed
         if now - self._marked >= _RATE_WINDOW_S:
             self._per_s = (completed - self._marked_ops) / (now - self._marked)
             self._marked, self._marked_ops = now, completed
@@ -114,9 +114,7 @@ class LiveView:
             (f"{self._completed:,}", "bold"),
             " operations   ",
             (f"{self._per_s:,.0f}", "bold"),
-            "/s   ",
-            (f"{self._in_flight}", "bold"),
-            " in flight",
+            "/s",
         )
         return Group(head, *self._phases(), counters, *self._events)
 

@@ -24,8 +24,8 @@ class View(Protocol):
     def event(self, event: Event) -> None:
         """Something happened: a fault, a migration, a hold."""
 
-    def operations(self, completed: int, in_flight: int = 0) -> None:
-        """So many operations have completed since the start; so many are in flight now."""
+    def operations(self, completed: int) -> None:
+        """So many operations have completed since the start."""
 
     def finish(self, verdict: str) -> None:
         """The test has its verdict."""
@@ -46,7 +46,7 @@ class NullView:
     def event(self, event: Event) -> None:
         """Show nothing."""
 
-    def operations(self, completed: int, in_flight: int = 0) -> None:
+    def operations(self, completed: int) -> None:
         """Show nothing."""
 
     def finish(self, verdict: str) -> None:

@@ -27,22 +27,11 @@ EVENTS = "events.jsonl"
 TARGET_LOG = "target.jsonl"
 SPEC = "spec.toml"
 RESULTS = "results.json"
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationResult:
-    """A migration as the results show it; `in_flight` counts the source's writes at the switch-over."""
-
-    source: str
-    destination: str
-    mode: str
-    begin_ns: int
-    stopped_ns: int
-    end_ns: int
-    total_ms: float
-    downtime_ms: float
-    in_flight: int
-    reissued: int
+_MIGRATION_FIELDS = (
+    *("source", "destination", "mode"),
+    *("begin_ns", "stopped_ns", "end_ns", "total_ms", "downtime_ms"),
+)
+"""What the results take over from a migration's event; `in_flight` and `reissued` are added to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +66,7 @@ def judge_run(run_dir: Path, deadline: Deadline | None = None) -> dict[str, Any]
     results["reasons"] = [*results["reasons"], *doubts]
     if results["verdict"] == "pass" and doubts:
         results["verdict"] = "unknown"
-    results["migrations"] = [asdict(migration) for migration in migrations]
+    results["migrations"] = list(migrations)
     results["faults"] = [asdict(fault) for fault in faults]
     results["workload"] = _workload(journal.history)
     results["duration_s"] = round((events[-1].time_ns - events[0].time_ns) / 1e9, 3) if events else 0.0
@@ -115,12 +104,12 @@ def _fault_doubts(faults: Sequence[FaultResult]) -> Iterator[str]:
             yield f"fault {fault.name} did not go as planned: {fault.why}"
 
 
-def _migration_doubts(spec: Spec, migrations: Sequence[MigrationResult]) -> Iterator[str]:
+def _migration_doubts(spec: Spec, migrations: Sequence[dict[str, Any]]) -> Iterator[str]:
     if spec.allow_idle_migration:
         return
     for number, migration in enumerate(migrations, start=1):
-        if not migration.in_flight:
-            way = f"{migration.source} -> {migration.destination}"
+        if not migration["in_flight"]:
+            way = f"{migration['source']} -> {migration['destination']}"
             yield f"migration {number} ({way}) had no write in flight, so it tested nothing"
 
 
@@ -142,7 +131,7 @@ def _faults(events: Sequence[Event]) -> Iterator[FaultResult]:
         yield FaultResult(begun, False, False, "")
 
 
-def _migrations(events: Sequence[Event], log: Path) -> Iterator[MigrationResult]:
+def _migrations(events: Sequence[Event], log: Path) -> Iterator[dict[str, Any]]:
     """Join the migrations with the storage's log, in two passes: it can be larger than memory."""
     done = [event.data for event in events if event.source == "migration" and event.phase == "end"]
     in_flight: list[set[int]] = [set() for _ in done]
@@ -157,18 +146,8 @@ def _migrations(events: Sequence[Event], log: Path) -> Iterator[MigrationResult]
             if later and write["value"] in values:
                 again.add(write["value"])
     for data, values, again in zip(done, in_flight, reissued, strict=True):
-        yield MigrationResult(
-            source=str(data["source"]),
-            destination=str(data["destination"]),
-            mode=str(data["mode"]),
-            begin_ns=int(data["begin_ns"]),
-            stopped_ns=int(data["stopped_ns"]),
-            end_ns=int(data["end_ns"]),
-            total_ms=float(data["total_ms"]),
-            downtime_ms=float(data["downtime_ms"]),
-            in_flight=len(values),
-            reissued=len(again),
-        )
+        taken_over = {name: data[name] for name in _MIGRATION_FIELDS}
+        yield {**taken_over, "in_flight": len(values), "reissued": len(again)}
 
 
 def _writes(log: Path) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ BASE = ("jepsen_blk.errors", "jepsen_blk.stamp")
 ROOMS = {
     "jepsen_blk.stamp": (),
     "jepsen_blk.errors": (),
-    "jepsen_blk.storage": (*BASE, "jepsen_blk.lab.seams"),
+    "jepsen_blk.storage": BASE,
     "jepsen_blk.history": BASE,
     "jepsen_blk.spec": (*BASE, "jepsen_blk.storage.conflict"),
     "jepsen_blk.checker": (*BASE, "jepsen_blk.history", "jepsen_blk.spec", "jepsen_blk.storage"),

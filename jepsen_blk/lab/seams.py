@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from jepsen_blk.storage.holds import InFlight as InFlight  # part of the Storage seam
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:
@@ -127,18 +129,6 @@ class Hypervisor(Protocol):
 
     async def disconnect(self, node: str) -> None:
         """Cancel at the initiator: drop the node's storage connections from its own side."""
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """A write that the target has accepted and not completed; `received_ns` is monotonic host time."""
-
-    id: int
-    node: str
-    block: int
-    value: int
-    received_ns: int
-    held: bool
 
 
 class Storage(Protocol):

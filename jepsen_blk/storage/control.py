@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.lab.seams import InFlight
+from jepsen_blk.storage.holds import InFlight
 
 _REPLY_TIMEOUT_S = 15.0
 """Bound on a request that does not wait; a fence may take the target's own 10 s."""

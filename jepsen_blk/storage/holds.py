@@ -41,9 +41,21 @@ def stamp_of(data: bytes | bytearray | memoryview) -> tuple[int, int]:
     return (0 if head == _ZERO_HEAD[: len(head)] else UNSTAMPED), UNSTAMPED
 
 
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A write that the target has accepted and not completed; `received_ns` is monotonic host time."""
+
+    id: int
+    node: str
+    block: int
+    value: int
+    received_ns: int
+    held: bool
+
+
 @dataclass(slots=True)
 class Hold:
-    """An armed hold, and the write it caught (described as `InFlight` of lab/seams.py, as JSON)."""
+    """An armed hold, and the write it caught (described as `InFlight`, as JSON)."""
 
     id: int
     node: str

@@ -48,7 +48,7 @@ class ProxiedWrite:
     delivered: bool = True
 
     def describe(self) -> dict[str, Any]:
-        """Return it as `InFlight` of lab/seams.py."""
+        """Return it as `InFlight`."""
         return {
             "id": self.id,
             "node": self.node,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 CMD_READ = 0
 CMD_WRITE = 1
+CMD_DISC = 2
 CMD_WRITE_ZEROES = 6
 MAX_PAYLOAD_BYTES = 64 << 20
 """Twice what servers take; a longer request means that the stream was misread."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from jepsen_blk.storage.holds import Hold, blocks_of, stamp_of
 from jepsen_blk.storage.nbd_wire import (
+    CMD_DISC,
     CMD_READ,
     CMD_WRITE,
     CMD_WRITE_ZEROES,
@@ -31,6 +32,8 @@ LAST_REPLIES_S = 30.0
 """How long a server may take to answer what a dead client had sent, before its connection is closed."""
 _MAX_PARKED_BYTES = 64 << 20
 _GONE = (asyncio.IncompleteReadError, OSError)
+_LEFT = (*_GONE, type(None))
+"""How reading from a client ends when it dies, and (None) when it says goodbye."""
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +123,7 @@ class ParkedConnection:
         tasks = {replies, requests}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if replies not in done and isinstance(requests.exception(), _GONE):
+            if replies not in done and isinstance(requests.exception(), _LEFT):
                 await self._settle(replies)
         finally:
             for task in tasks:
@@ -131,7 +134,7 @@ class ParkedConnection:
                 raise end
 
     async def _settle(self, replies: asyncio.Task[None]) -> None:
-        """The client is gone: keep the server's side until what was sent or parked is answered."""
+        """The client has left: keep the server's side until what was sent or parked is answered."""
         while self._parked and not replies.done():
             await self._change_or(replies, None)
         deadline = time.monotonic() + LAST_REPLIES_S
@@ -147,6 +150,8 @@ class ParkedConnection:
     async def _pass_requests(self) -> None:
         while True:
             request = await read_request(self._client.reader)
+            if request.type == CMD_DISC:
+                return  # passed on, it would let the server forget what it has not answered yet
             write = self._note(request)
             if self._parked or (write is not None and write.hold is not None):
                 await self._park(request, write)

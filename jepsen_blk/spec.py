@@ -86,6 +86,7 @@ class StorageSpec(_Table):
     kind: Literal["policy", "nbdkit-memory", "qemu-storage-daemon"] = "policy"
     conflict: ConflictModel = ConflictModel.ARRIVAL_ORDER
     write_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 2.0
+    """Each write takes this long at least and twice as long at most."""
     flush: bool = False
     backing: Path | None = None
 

@@ -66,7 +66,10 @@ from jepsen_blk.lab.local.namespaces import Namespaces
 async def main():
     namespaces = await Namespaces.create()
     node = await namespaces.node("x")
-    await node.start(["sleep", "300"], log=Path(sys.argv[1]))
+    log = Path(sys.argv[1])
+    await node.start(["sh", "-c", "echo started; exec sleep 300"], log=log)
+    while not log.read_text():
+        await asyncio.sleep(0.01)
     print("up", flush=True)
     await asyncio.sleep(300)
 

@@ -56,6 +56,21 @@ def test_reap_with_nothing_in_flight_returns_nothing(aio: Aio) -> None:
     assert list(aio.reap()) == []
 
 
+def test_no_more_than_the_limit_is_reaped_at_a_time_and_the_rest_later(aio: Aio) -> None:
+    aio.limit(3)
+    for slot in range(SLOTS):
+        aio.queue(slot, 0, slot)
+    aio.submit()
+    reaped: list[int] = []
+    for _ in range(10_000):
+        done = aio.reap()
+        assert len(done) <= 3
+        reaped += [slot for slot, _ in done]
+        if len(reaped) == SLOTS:
+            break
+    assert sorted(reaped) == list(range(SLOTS))
+
+
 def test_a_read_beyond_the_end_reports_fewer_bytes(aio: Aio) -> None:
     aio.queue(0, 0, SLOTS)
     aio.submit()

@@ -62,17 +62,22 @@ class Aio:
         timeout_at = slots * _EVENT_BYTES
         struct.pack_into("<qq", self._events, timeout_at, 0, _WAIT_NS)
         events_at = _address(self._events)
+        self._limit = ctypes.c_long(slots)
         self._reap_arguments = (
             ctypes.c_long(getevents),
             context,
             ctypes.c_long(1),
-            ctypes.c_long(slots),
+            self._limit,
             ctypes.c_void_p(events_at),
             ctypes.c_void_p(events_at + timeout_at),
         )
         self._count = ctypes.c_long(0)
         pointers_at = ctypes.c_void_p(_address(self._pointers))
         self._submit_arguments = (ctypes.c_long(submit), context, self._count, pointers_at)
+
+    def limit(self, count: int) -> None:
+        """Reap at most `count` requests at a time."""
+        self._limit.value = count
 
     def queue(self, slot: int, write: int, block: int) -> None:
         """Queue the slot's read (`write` 0) or write (`write` 1) of `block` for the next `submit`."""

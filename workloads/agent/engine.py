@@ -153,6 +153,8 @@ class Engine:
     def _open(self, depth: int) -> None:
         self._issuing = True
         self._idle = [slot for slot in reversed(range(depth)) if self._stages[slot] == _IDLE]
+        # Half at a time, so that the storage has work while the other half is recorded and issued again.
+        self._aio.limit(max(depth // 2, 1))
 
     def _submit(self) -> int:
         """Stamp the start of what is prepared, submit it, and return the time before that."""

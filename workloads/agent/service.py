@@ -13,7 +13,7 @@ from workloads.agent.engine import MAX_DEPTH, Engine
 from workloads.agent.link import UNACKED_LIMIT_BYTES, Outbox, Port
 from workloads.agent.register import Register
 
-_SLICE_NS = 4_000_000
+_SLICE_NS = 10_000_000
 _HELLO_EVERY_NS = 200_000_000
 _FLUSH_AFTER_NS = 20_000_000
 _IDLE_WAIT_S = 0.02

@@ -3,7 +3,8 @@
 Rounds alternate inside one boot of one guest, so that both see the same machine; the ratio of the medians is
 what counts. Both write 4 KiB at queue depth 16 with Linux AIO and O_DIRECT over the same blocks. fio writes
 and forgets; the agent stamps each block, times each operation, and streams every row to the host, where it
-is journaled.
+is journaled. Once on a target without latency, which shows what the agent costs, and once at the default
+latency of a write, which shows what a test gets.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from jepsen_blk.lab.local.lab import STORAGE_ADDRESS, STORAGE_NODE, make_nodes
 from jepsen_blk.lab.local.namespaces import Namespaces
 from jepsen_blk.lab.local.qemu import BINARY, Machine, Qemu, nbd_disk
 from jepsen_blk.lab.local.storage_node import start_storage, storage_ports
-from jepsen_blk.spec import make_spec
+from jepsen_blk.spec import Spec, StorageSpec, make_spec
 from workloads.guest import GuestLink
 
 ROUNDS = 5
@@ -33,21 +34,18 @@ SECONDS = 4
 BOOT_TIMEOUT_S = 60
 QUEUE_DEPTH = 16
 MEMORY_MB = 512
-SPEC = make_spec(
-    {
-        "workload": {
-            "read_fraction": 0,
-            "burst_fraction": 0,
-            "hot_blocks": 0,
-            "hot_fraction": 0,
-            "queue_depth": QUEUE_DEPTH,
-        },
-        "storage": {"write_latency_ms": 0},
-    }
-)
+LATENCIES_MS = (0.0, StorageSpec().write_latency_ms)
+WORKLOAD = {
+    "read_fraction": 0,
+    "burst_fraction": 0,
+    "hot_blocks": 0,
+    "hot_fraction": 0,
+    "queue_depth": QUEUE_DEPTH,
+}
+SIZE_BYTES = make_spec({"workload": WORKLOAD}).size_bytes
 FIO = (
     "--name=bench --filename=/dev/vda --ioengine=libaio --direct=1 --rw=randwrite --bs=4k "
-    f"--iodepth={QUEUE_DEPTH} --size={SPEC.size_bytes} --time_based --runtime={SECONDS} --output-format=terse"
+    f"--iodepth={QUEUE_DEPTH} --size={SIZE_BYTES} --time_based --runtime={SECONDS} --output-format=terse"
 )
 
 
@@ -73,23 +71,29 @@ def add_fio(tree: Path) -> None:
 
 
 async def main() -> None:
-    """Boot once, alternate, print the table."""
+    """For each latency: boot once, alternate, print the table."""
     accelerator = choose("auto")
     machine = Machine(ensure_image(extra=Extra("fio", add_fio)), accelerator.name, MEMORY_MB)
-    namespaces = await Namespaces.create()
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            rounds = await measure(machine, namespaces, Path(scratch))
-        finally:
-            await namespaces.destroy()
-    await show(rounds, accelerator.name)
+    print(f"guest writes a second, 4 KiB, queue depth {QUEUE_DEPTH}, policy target")
+    print(f"{await first_line(BINARY, '--version')}, accelerator {accelerator.name}")
+    for latency_ms in LATENCIES_MS:
+        spec = make_spec({"workload": WORKLOAD, "storage": {"write_latency_ms": latency_ms}})
+        namespaces = await Namespaces.create()
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                rounds = await measure(spec, machine, namespaces, Path(scratch))
+            finally:
+                await namespaces.destroy()
+        show(rounds, latency_ms)
 
 
-async def measure(machine: Machine, namespaces: Namespaces, run_dir: Path) -> list[tuple[float, float]]:
+async def measure(
+    spec: Spec, machine: Machine, namespaces: Namespaces, run_dir: Path
+) -> list[tuple[float, float]]:
     """Return (fio, agent) writes a second of each round; the first round warms up and is left out."""
     (run_dir / "logs").mkdir()
     nodes = await make_nodes(namespaces)
-    await start_storage(SPEC, nodes[STORAGE_NODE], STORAGE_ADDRESS, namespaces, run_dir)
+    await start_storage(spec, nodes[STORAGE_NODE], STORAGE_ADDRESS, namespaces, run_dir)
     console = run_dir / "logs/console.log"
     disk = nbd_disk(STORAGE_ADDRESS, storage_ports("policy")["x"], "x")
     argv = machine.argv("bench", namespaces.inner_run_dir / "agent.sock", console, disk)
@@ -98,13 +102,13 @@ async def measure(machine: Machine, namespaces: Namespaces, run_dir: Path) -> li
         nodes["x"], argv, inner_run_dir=inner, run_dir=outer, log=run_dir / "logs/qemu.log"
     )
     try:
-        agent = [await agent_round(namespaces, run_dir, number) for number in range(ROUNDS + 1)]
+        agent = [await agent_round(spec, namespaces, run_dir, number) for number in range(ROUNDS + 1)]
     finally:
         await qemu.kill()
     return list(zip(fio_rounds(console), agent, strict=False))[1:]
 
 
-async def agent_round(namespaces: Namespaces, run_dir: Path, number: int) -> float:
+async def agent_round(spec: Spec, namespaces: Namespaces, run_dir: Path, number: int) -> float:
     """Wait for the agent's turn, let it write for a while, and return its writes a second."""
     journal = JournalWriter(run_dir / f"history-{number}.blk")
     link = GuestLink(journal)
@@ -114,7 +118,7 @@ async def agent_round(namespaces: Namespaces, run_dir: Path, number: int) -> flo
     try:
         await link.hello(BOOT_TIMEOUT_S)
         await link.reset(boot=0, run=number, seed=number)
-        await link.run(SPEC.workload.model_dump(mode="json"))
+        await link.run(spec.workload.model_dump(mode="json"))
         await asyncio.sleep(SECONDS)
         await link.quiesce(10)
         await link.bye(10)
@@ -134,10 +138,9 @@ def fio_rounds(console: Path) -> list[float]:
     return [float(line.split(";")[48]) for line in lines]
 
 
-async def show(rounds: list[tuple[float, float]], accelerator: str) -> None:
+def show(rounds: list[tuple[float, float]], latency_ms: float) -> None:
     """Print the table and the ratio."""
-    print(f"guest writes a second, 4 KiB, queue depth {QUEUE_DEPTH}, policy target without latency")
-    print(f"{await first_line(BINARY, '--version')}, accelerator {accelerator}")
+    print(f"write latency {latency_ms:g} ms")
     print(f"{'round':>5} {'fio libaio':>12} {'jepsen-blk':>12} {'ratio':>7}")
     for number, (fio, agent) in enumerate(rounds, start=1):
         print(f"{number:>5} {fio:>12.0f} {agent:>12.0f} {agent / fio:>7.2f}")

@@ -175,6 +175,7 @@ async def _play(spec: Spec, steps: tuple[Step, ...], stage: Stage, events: Event
             for step in steps:
                 await asyncio.sleep(step.after_s)
                 await run_fault(step.fault, stage)
+                await stage.require_alive()
     except TimeoutError:
         if steps:
             why = f"the schedule was cut off by time_limit_s = {spec.time_limit_s:g}"

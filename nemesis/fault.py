@@ -68,11 +68,18 @@ class Stage:
             async with asyncio.timeout(_WORK_TIMEOUT_S + settle_s):
                 await asyncio.sleep(settle_s)
                 while self.operations() == before:
+                    await self.require_alive()
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
             raise NotProven(
                 f"the guest completed nothing on {self.guest_node} within {_WORK_TIMEOUT_S + settle_s:g} s"
             ) from error
+
+    async def require_alive(self) -> None:
+        """Raise LabError with its last words if the guest has ended where it should run."""
+        if await self.lab.hypervisor.state(self.guest_node) is GuestState.ABSENT:
+            said = await self.lab.hypervisor.last_words(self.guest_node)
+            raise LabError(f"the guest on {self.guest_node} has ended{': ' + said if said else ''}")
 
     async def quiesce(self) -> None:
         """Let everything in flight finish and issue nothing more; `guest.run` goes on."""

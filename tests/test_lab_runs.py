@@ -1,6 +1,7 @@
 """Whole tests on real guests: the demonstration, every fault, every kind of storage, and the doubts."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from jepsen_blk.demo import TESTS, DemoTest, demo_spec, is_as_told
 from jepsen_blk.history.events import read_events
 from jepsen_blk.judge import judge_run
 from jepsen_blk.spec import make_spec
+from nemesis.catalogue import FAULTS
+from nemesis.fault import Stage
 
 pytestmark = pytest.mark.lab
 
@@ -118,6 +121,38 @@ def test_a_handoff_that_does_not_end_is_a_reason_and_the_guest_runs_on(tmp_path:
     assert outcome.verdict == "unknown"
     assert any("drain: x still has writes in flight after 0.3 s" in why for why in outcome.results["reasons"])
     assert [fault["healed"] for fault in outcome.results["faults"]] == [True]
+
+
+class KillGuest:
+    """A fault that ends the guest for good: nothing of the catalogue does."""
+
+    name = "kill-guest"
+
+    async def setup(self, stage: Stage) -> None: ...
+
+    async def inject(self, stage: Stage) -> None:
+        await stage.lab.hypervisor.kill(stage.guest_node)
+
+    async def prove(self, stage: Stage) -> str:
+        return "killed"
+
+    async def dwell(self, stage: Stage) -> None: ...
+
+    async def heal(self, stage: Stage) -> None: ...
+
+    async def prove_healed(self, stage: Stage) -> str:
+        return "nothing to heal"
+
+
+def test_a_guest_that_ends_makes_the_run_unknown_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAULTS, KillGuest.name, dataclass(KillGuest))
+    outcome = run(tmp_path, nemesis=[{"fault": KillGuest.name}])
+    assert outcome.verdict == "unknown"
+    reasons = outcome.results["reasons"]
+    assert any("the harness failed: the guest on x has ended" in reason for reason in reasons)
+    assert any("the last operations of boot 0 may be missing" in reason for reason in reasons)
 
 
 def test_the_same_backing_file_can_be_used_again(tmp_path: Path) -> None:

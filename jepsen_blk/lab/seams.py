@@ -127,6 +127,9 @@ class Hypervisor(Protocol):
     async def kill(self, node: str) -> None:
         """Kill the hypervisor process of the node at once."""
 
+    async def last_words(self, node: str) -> str:
+        """Return one line that the guest's console says of its end, or nothing."""
+
     async def disconnect(self, node: str) -> None:
         """Cancel at the initiator: drop the node's storage connections from its own side."""
 

@@ -35,6 +35,7 @@ _INIT = Path(__file__).with_name("guest-init.sh")
 _PACKAGE = Path(jepsen_blk.__file__).parent
 _AGENT = Path(workloads.__file__).parent / "agent"
 _BUILD_TIMEOUT_S = 120
+_KEEP = 6
 _TRACE = """
 import importlib, sys
 for name in ("workloads.agent.__main__", "runpy", "encodings.ascii", "encodings.latin_1", "traceback"):
@@ -93,7 +94,8 @@ def ensure_image(kernel: Path | None = None, extra: Extra | None = None) -> Gues
                 tree = Path(scratch) / "tree"
                 _lay_out(tree, base, modules, extra)
                 _pack(tree, base, initramfs)
-            _forget_older(initramfs, extra)
+            _forget_oldest()
+        initramfs.touch()
     return GuestImage(kernel, initramfs, key)
 
 
@@ -227,12 +229,11 @@ def _pack(tree: Path, base: Path, target: Path) -> None:
     os.replace(scratch, target)
 
 
-def _forget_older(initramfs: Path, extra: Extra | None) -> None:
-    """Remove images of inputs that are no more; their snapshots go with them (see snapshot.py)."""
-    for old in cache_dir().glob("initramfs-*.cpio"):
-        _, _, name = old.stem.removeprefix("initramfs-").partition("-")
-        if old != initramfs and name == (extra.name if extra else ""):
-            old.unlink(missing_ok=True)
+def _forget_oldest() -> None:
+    """Keep the images last used: another test may be about to boot one of them."""
+    images = sorted(cache_dir().glob("initramfs-*.cpio"), key=lambda path: path.stat().st_mtime)
+    for old in images[:-_KEEP]:
+        old.unlink(missing_ok=True)
 
 
 def _run(argv: list[str], env: dict[str, str] | None = None, stdin: str = "") -> str:

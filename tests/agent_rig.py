@@ -42,7 +42,7 @@ def direct_disk(folder: Path, blocks: int) -> Path:
 
 
 class FaultyAio(Aio):
-    """Real AIO on a disk that fails the writes of some blocks and answers nothing for others."""
+    """Real AIO on a disk that fails the writes of some blocks, and answers nothing for those in `silent`."""
 
     failing: Sequence[int] = ()
     silent: Sequence[int] = ()
@@ -57,6 +57,9 @@ class FaultyAio(Aio):
         super().queue(slot, write, block)
 
     def reap(self) -> Sequence[tuple[int, int]]:
+        if not self.silent and self.withheld:
+            withheld, self.withheld = self.withheld, []
+            return withheld
         done = []
         for slot, result in super().reap():
             write, block = self.requests[slot]
@@ -65,12 +68,6 @@ class FaultyAio(Aio):
             else:
                 done.append((slot, -5 if write and block in self.failing else result))
         return done
-
-    def speak(self) -> list[tuple[int, int]]:
-        """Answer what was withheld."""
-        self.silent = ()
-        withheld, self.withheld = self.withheld, []
-        return withheld
 
 
 class Recorder:

@@ -104,7 +104,7 @@ def test_every_write_is_recorded_once_with_a_value_of_its_own(bench: Bench) -> N
     assert (rows["outcome"] == Outcome.OK).all()
     assert (rows["start"] < rows["finish"]).all()
     assert sorted(writes["value"] - (BOOT << SEQUENCE_BITS)) == list(range(1, len(writes) + 1))
-    assert set(rows["process"]) <= set(range(WORKLOAD["queue_depth"]))
+    assert set(rows["process"]) <= set(range(2 * WORKLOAD["queue_depth"]))
 
 
 def test_a_block_holds_the_stamp_of_its_last_write(bench: Bench) -> None:
@@ -129,12 +129,29 @@ def test_overlapping_writes_overlap_when_they_are_asked_for(bench: Bench) -> Non
     assert concurrent_writes_to_one_block(rows) > 0
 
 
-def test_a_burst_writes_its_block_again_at_once_and_then_reads_it(bench: Bench) -> None:
+def test_a_burst_writes_its_block_again_and_then_reads_it(bench: Bench) -> None:
     rows = bench.exercise(300, queue_depth=1, read_fraction=0.0, burst_fraction=1.0, hot_fraction=1.0)
-    for first, second, third in zip(rows[0:299:3], rows[1:299:3], rows[2:299:3], strict=False):
-        assert [first["f"], second["f"], third["f"]] == [F.WRITE, F.WRITE, F.READ]
-        assert first["block"] == second["block"] == third["block"]
-        assert third["value"] == second["value"]
+    begun: dict[int, list[int]] = {}
+    read = 0
+    for f, block, value in zip(
+        rows["f"].tolist(), rows["block"].tolist(), rows["value"].tolist(), strict=True
+    ):
+        burst = begun.setdefault(block, [])
+        if f == F.WRITE:
+            assert len(burst) < 2
+            burst.append(value)
+        elif len(burst) == 2:
+            assert value == begun.pop(block)[1]
+            read += 1
+    assert read > 50
+
+
+def test_writes_are_issued_in_the_order_of_their_sequence_numbers(bench: Bench) -> None:
+    # What a dead guest never reported is dated by this order.
+    rows = bench.exercise(2000)
+    writes = rows[rows["f"] == F.WRITE]
+    by_value = writes[np.argsort(writes["value"])]
+    assert (np.diff(by_value["start"]) >= 0).all()
 
 
 def test_one_seed_gives_one_sequence_of_operations(tmp_path: Path) -> None:
@@ -238,8 +255,8 @@ def test_abandon_reports_what_is_in_flight_as_pending_and_never_twice(bench: Ben
     assert (pending["outcome"] == Outcome.INFO).all()
     assert (pending["value"] > 0).all()
 
-    bench.engine._complete(bench.aio.speak())
-    assert bench.engine.in_flight == 0
+    bench.aio.silent = ()
+    bench.until(lambda: bench.engine.in_flight == 0)
     assert len(bench.rows()) == len(rows)
     assert len(bench.exercise(100)) > len(rows)
 

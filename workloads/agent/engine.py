@@ -2,12 +2,15 @@
 
 A history is only worth what was not recorded at its cost, so everything here is laid out once and
 one operation touches little: its slot's entries in a few lists, a 4 KiB copy, a checksum of 56
-bytes, 32 bytes of row. A start is stamped before its batch is submitted and a finish after its
-batch is reaped, so that an interval never looks shorter than it was.
+bytes, 32 bytes of row. Operations are prepared ahead, so that what completed is replaced at once and
+recorded while the storage works again; they are issued in the order of their sequence numbers. A
+start is stamped before its batch is submitted and a finish after its batch is reaped, so that an
+interval never looks shorter than it was.
 """
 
 import os
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from struct import Struct
 from time import monotonic_ns
@@ -19,6 +22,8 @@ from workloads.agent.link import Outbox
 from workloads.agent.register import BURST, KIND_BITS, READ, SWEEP, WRITE, Register
 
 MAX_DEPTH = 256
+_SLOTS = 2 * MAX_DEPTH
+"""In flight, and prepared to be."""
 FRAME_ROWS = 127
 """Rows of a full frame: with its header just under a page of the guest's memory."""
 
@@ -51,17 +56,18 @@ class Engine:
 
     def __init__(self, device: str, outbox: Outbox, run: int, boot: int) -> None:
         self._fd = os.open(device, os.O_RDWR | os.O_DIRECT)
-        self._aio = Aio(self._fd, MAX_DEPTH)
+        self._aio = Aio(self._fd, _SLOTS)
         self._outbox = outbox
         self._run = run
         self._boot = boot
         self._sequence = 0
         self._rows: list[int] = []
-        self._stages = [_IDLE] * MAX_DEPTH
-        self._blocks = [0] * MAX_DEPTH
-        self._values = [0] * MAX_DEPTH
-        self._starts = [0] * MAX_DEPTH
-        self._prepared: list[int] = []
+        self._stages = [_IDLE] * _SLOTS
+        self._blocks = [0] * _SLOTS
+        self._values = [0] * _SLOTS
+        self._starts = [0] * _SLOTS
+        self._ready: deque[int] = deque()
+        self._depth = 0
         self._idle: list[int] = []
         self._source: Register | None = None
         self._operations: list[int] = []
@@ -87,9 +93,17 @@ class Engine:
         self._open(depth)
 
     def stop(self) -> None:
-        """Issue nothing more; what is in flight completes and is recorded."""
+        """Issue nothing more; what is in flight completes and is recorded, what is prepared never was."""
         self._issuing = False
         self._operations = []
+        for slot in self._ready:
+            self._stages[slot] = _IDLE
+            if self._values[slot]:
+                self._busy[self._blocks[slot]] = 0
+                self._sequence -= (
+                    1  # they are the last that were given, so the next write has the first again
+                )
+        self._ready.clear()
 
     def sweep(self, depth: int) -> None:
         """Read every block once, `depth` at a time."""
@@ -114,14 +128,14 @@ class Engine:
 
     def pump(self, until_ns: int) -> None:
         """Reap and issue until `until_ns`, or until there is nothing to do; once round at least."""
-        aio, idle = self._aio, self._idle
         while True:
-            if self.in_flight:
-                self._complete(aio.reap())
-            if self._issuing and not self.throttled:
-                while idle and self._issue(idle[-1]):
-                    idle.pop()
-            now_ns = self._submit()
+            done = self._aio.reap() if self.in_flight else ()
+            now_ns = monotonic_ns()
+            self.in_flight -= len(done)
+            self._launch()  # before what completed is looked at: the storage must not wait for that
+            self._complete(done, now_ns)
+            self._prepare()
+            self._launch()
             if not self.in_flight or now_ns >= until_ns:
                 return
 
@@ -152,28 +166,39 @@ class Engine:
 
     def _open(self, depth: int) -> None:
         self._issuing = True
-        self._idle = [slot for slot in reversed(range(depth)) if self._stages[slot] == _IDLE]
+        self._depth = depth
+        self._idle = [slot for slot in reversed(range(2 * depth)) if self._stages[slot] == _IDLE]
         # Half at a time, so that the storage has work while the other half is recorded and issued again.
         self._aio.limit(max(depth // 2, 1))
 
-    def _submit(self) -> int:
-        """Stamp the start of what is prepared, submit it, and return the time before that."""
+    def _launch(self) -> None:
+        """Submit what is ready, in order, up to the queue's depth; its start is stamped just before."""
+        ready, aio = self._ready, self._aio
+        room = self._depth - self.in_flight
+        if not ready or room <= 0 or self.throttled:
+            return
         now_ns = monotonic_ns()
-        prepared = self._prepared
-        if prepared:
-            for slot in prepared:
-                self._starts[slot] = now_ns
-            self.in_flight += len(prepared)
-            prepared.clear()
-            self._aio.submit()
-        return now_ns
+        starts, blocks, values = self._starts, self._blocks, self._values
+        count = min(room, len(ready))
+        for _ in range(count):
+            slot = ready.popleft()
+            starts[slot] = now_ns
+            aio.queue(slot, 1 if values[slot] else 0, blocks[slot])
+        self.in_flight += count
+        aio.submit()
 
-    def _complete(self, done: Sequence[tuple[int, int]]) -> None:
-        """Record what was reaped and prepare the next operation of each slot."""
-        now_ns = monotonic_ns()
+    def _prepare(self) -> None:
+        """Have as much ready as fills the queue, and half of it ahead."""
+        idle = self._idle
+        if self._issuing and not self.throttled:
+            wanted = self._depth - self.in_flight + (self._depth + 1) // 2
+            while idle and len(self._ready) < wanted and self._issue(idle[-1]):
+                idle.pop()
+
+    def _complete(self, done: Sequence[tuple[int, int]], now_ns: int) -> None:
+        """Record what was reaped at `now_ns`, and prepare what follows from it."""
         stages, blocks, values = self._stages, self._blocks, self._values
         buffers, record = self._aio.buffers, self._record
-        self.in_flight -= len(done)
         for slot, result in done:
             stage, block, value = stages[slot], blocks[slot], values[slot]
             stages[slot] = _IDLE
@@ -193,7 +218,7 @@ class Engine:
                 self._write(slot, block, _FOLLOW)
             elif stage == _FOLLOW:
                 self._read(slot, block, READ)
-            elif self.throttled or not self._issue(slot):
+            else:
                 self._idle.append(slot)
 
     def _issue(self, slot: int) -> bool:
@@ -227,8 +252,7 @@ class Engine:
         self._stages[slot] = stage
         self._blocks[slot] = block
         self._values[slot] = 0
-        self._prepared.append(slot)
-        self._aio.queue(slot, 0, block)
+        self._ready.append(slot)
 
     def _write(self, slot: int, block: int, stage: int) -> None:
         self._sequence = sequence = self._sequence + 1
@@ -239,8 +263,7 @@ class Engine:
         self._blocks[slot] = block
         self._values[slot] = self._boot << SEQUENCE_BITS | sequence
         self._busy[block] = 1
-        self._prepared.append(slot)
-        self._aio.queue(slot, 1, block)
+        self._ready.append(slot)
 
     def _observe(self, data: bytes) -> int:
         """Return the value that a read found, or the sentinel of what is no value."""

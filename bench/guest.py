@@ -29,7 +29,7 @@ from jepsen_blk.lab.local.storage_node import start_storage, storage_ports
 from jepsen_blk.spec import Spec, StorageSpec, make_spec
 from workloads.guest import GuestLink
 
-ROUNDS = 3
+ROUNDS = 5
 SECONDS = 4
 BOOT_TIMEOUT_S = 60
 QUEUE_DEPTH = 16

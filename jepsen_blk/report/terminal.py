@@ -146,7 +146,7 @@ def describe(event: Event) -> Text:
     line = Text.assemble((what, _SOURCE_STYLES.get(event.source, "blue")), " ", (event.phase, "bold"))
     if event.node:
         line.append(f" on {event.node}")
-    if event.data.get("destination"):
+    if event.data.get("destination", event.node) != event.node:
         line.append(f" to {event.data['destination']}")
     for key in ("proof", "why"):
         if event.data.get(key):
@@ -193,33 +193,35 @@ def print_verdict(results: Mapping[str, Any], run_dir: Path | None, console: Con
 
 
 def summary_table(
-    rows: Sequence[tuple[str, str, Mapping[str, Any], Path, float]], shows: Mapping[str, str] | None = None
+    rows: Sequence[tuple[str, str, Mapping[str, Any], float]], shows: Mapping[str, str] | None = None
 ) -> Table:
-    """Make the closing table of several tests: rows of (name, expected verdict, results, run_dir, seconds).
+    """Make the closing table of several tests: rows of (name, expected verdict, results, seconds).
 
-    `shows` says in a few words what each test, by name, is there to show.
+    The column "in flight" has the writes in flight at each migration's switch-over. `shows` says in a few
+    words what each test, by name, is there to show.
     """
     table = Table(title=None, header_style="bold", expand=False, pad_edge=False, show_lines=bool(shows))
-    for column in ("test", "what it shows", "verdict", "anomaly", "migrations"):
-        table.add_column(column, overflow="fold")
+    table.add_column("test", no_wrap=True)
+    table.add_column("what it shows")
+    for column in ("verdict", "anomaly"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("in flight", justify="right")
     table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("report", overflow="fold")
-    for name, expected, results, run_dir, seconds in rows:
+    for name, expected, results, seconds in rows:
         verdict = str(results.get("verdict", "unknown"))
         shown = Text(f" {verdict} ", style=VERDICT_STYLES.get(verdict, "bold"))
         if expected and expected != verdict:
             shown = Text.assemble(shown, (f"\nexpected {expected}", "bold yellow"))
         kinds = list(dict.fromkeys(str(item.get("kind")) for item in results.get("anomalies", ())))
         moves = results.get("migrations", ())
-        flying = sum(int(move.get("in_flight") or 0) for move in moves)
+        flying = ", ".join(str(move.get("in_flight") or 0) for move in moves)
         table.add_row(
             Text(name),
             Text((shows or {}).get(name, "")),
             shown,
             Text(", ".join(kinds) or "none"),
-            Text(f"{len(moves)} ({flying} in flight)"),
+            Text(flying or "-"),
             f"{seconds:.1f} s",
-            Text(str(run_dir / "report.html")),
         )
     return table
 

@@ -6,7 +6,7 @@
     -> judged from what lies on disk -> report
 
 Whatever happens on the way, the faults are healed, the lab is taken down and the journal is closed; what
-was recorded until then is judged, and what went wrong is a reason for `unknown`, never for a pass.
+was recorded until then can be judged, and what went wrong is a reason for `unknown`, never for a pass.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from jepsen_blk.errors import LabError
@@ -144,7 +143,6 @@ async def _exercise(
         lab=lab,
         guest=guest,
         events=events,
-        random=Random(spec.seed),
         handoff=spec.handoff,
         workload=workload,
         operations=lambda: guest.operations,

@@ -189,8 +189,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"]) or "specification"
+    place = ".".join(str(part) for part in item["loc"])
     message = item["msg"].removeprefix("Value error, ")
     given = item.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float) else ""
-    return f"{place}: {message}{'' if item['type'] == 'value_error' else shown}"
+    return f"{place + ': ' if place else ''}{message}{'' if item['type'] == 'value_error' else shown}"

@@ -15,7 +15,6 @@ import zlib
 from typing import NamedTuple
 
 STAMP_BYTES = 64
-SECTOR_BYTES = 512
 BLOCK_BYTES = 4096
 MAGIC = b"JBLK"
 SEQUENCE_BITS = 40
@@ -54,8 +53,3 @@ def decode_one(data: bytes) -> Stamp | None:
     if _HEAD.unpack_from(data)[1] != zlib.crc32(body):
         return None
     return Stamp(*_BODY.unpack(body))
-
-
-def is_whole(data: bytes) -> bool:
-    """Tell whether `data` is one 64-byte pattern repeated throughout (so not torn)."""
-    return data == data[:STAMP_BYTES] * (len(data) // STAMP_BYTES)

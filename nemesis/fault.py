@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from random import Random
 from typing import Any, ClassVar, Protocol
 
 from jepsen_blk.errors import LabError
@@ -38,7 +37,6 @@ class Stage:
     lab: Lab
     guest: Guest
     events: EventLog
-    random: Random
     handoff: HandoffSpec
     workload: dict[str, Any]
     operations: Callable[[], int]

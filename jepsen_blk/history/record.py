@@ -57,7 +57,6 @@ ROW = np.dtype(
 )
 """One operation, 32 bytes, packed by the agent as struct "<BBHIqqq"."""
 
-Ints = npt.NDArray[np.signedinteger]
 Int64s = npt.NDArray[np.int64]
 
 

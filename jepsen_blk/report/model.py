@@ -168,10 +168,6 @@ class RunData:
             return self.moves[0].source
         return next((event.node for event in self.events if event.node), "")
 
-    def node_at(self, time_ms: float) -> str:
-        """Return the node that the guest was on."""
-        return guest_node_at(self.moves, self.first_node, time_ms)
-
     def to_ms(self, guest_ns: Int64s, boot: int) -> Floats:
         """Map guest times to ms of the run."""
         return np.asarray((self.timebase.hosts(guest_ns, boot) - self.origin_ns) / 1e6, dtype=np.float64)

@@ -83,19 +83,6 @@ def kernel_package() -> str:
     return found.group(1)
 
 
-def closure(package: str) -> list[str]:
-    """Return the package and everything it depends on, as names that can be downloaded."""
-    done = _command(
-        [
-            *("apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts"),
-            *("--no-breaks", "--no-replaces", "--no-enhances", package),
-        ],
-        cwd=Path("/"),
-        what=package,
-    )
-    return sorted({line for line in done.splitlines() if re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", line)})
-
-
 def _command(argv: Sequence[str], *, cwd: Path, what: str) -> str:
     if shutil.which(argv[0]) is None:
         raise UserError(

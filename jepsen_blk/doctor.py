@@ -37,8 +37,13 @@ PACKAGES = {
 """The commands of a test, and the Debian package of each (all of them in debian-packages.txt)."""
 PLUGIN = "nbdkit's Python plugin"
 PLUGIN_PACKAGE = "nbdkit-plugin-python"
-_OPTIONAL = {"fio": "make bench", "chromium": "make test"}
-"""Commands, named as their packages, that a test does without, and what wants them."""
+OPTIONAL = {
+    "fio": ("fio", "make bench"),
+    "chromium": ("chromium", "make test"),
+    "qemu-io": ("qemu-utils", "make test"),
+    "qemu-img": ("qemu-utils", "make test"),
+}
+"""Commands that a test does without: the Debian package of each, and what wants it."""
 
 _LEAST_MEMORY_MB = 1024
 _LEAST_DISK_MB = 1024
@@ -121,7 +126,7 @@ def examine() -> list[Check]:
         _memory(),
         *_disks(),
         _accelerator(),
-        *(_command(command, command, wanted_by) for command, wanted_by in _OPTIONAL.items()),
+        *(_command(command, package, wanted_by) for command, (package, wanted_by) in OPTIONAL.items()),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -32,10 +33,31 @@ def until(condition: Callable[[], Any]) -> Any:
     raise AssertionError(f"not true within {BOUND_S} s")
 
 
+def _own_ports() -> Iterator[int]:
+    """Ports of loopback that nothing listens on, each once, below those that the kernel gives away.
+
+    One that the kernel chose may be chosen again before it is listened on: for the next who asks, or for the
+    near end of an outgoing connection, which may even connect to itself.
+    """
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    begin = end - _PORTS
+    for number in range(_PORTS):
+        port = begin + (os.getpid() * 97 + number) % _PORTS
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield port
+
+
+_PORTS = 16384
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return next(_ports)
 
 
 def can_connect(address: int | Path) -> bool:
@@ -101,8 +123,12 @@ class Rig:
         assert "\n" not in reply["error"]
         return str(reply["error"])
 
-    def ready(self) -> None:
+    def start(self, argv: Sequence[str], log: Path) -> None:
+        """Start what answers the control socket, and wait until it does."""
+        process = self.process = self._stack.enter_context(running(argv, log))
+
         def answers() -> bool:
+            assert process.poll() is None, f"{argv[0]} ended: {log.read_text()}"
             try:
                 self.ask("stats")
             except OSError:
@@ -146,6 +172,5 @@ def policy_target(
         rig = Rig(stack, directory, {"x": port, "y": port})
         target = PolicyTarget(size_bytes, conflict, latency_ms, flush, rig.control, rig.log, backing)
         argv = policy_target_argv(Listen("127.0.0.1", port), target)
-        stack.enter_context(running(argv, directory / "nbdkit.log"))
-        rig.ready()
+        rig.start(argv, directory / "nbdkit.log")
         yield rig

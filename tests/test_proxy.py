@@ -48,8 +48,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
         rig = Rig(stack, tmp_path, {"x": free_port(), "y": free_port()})
         listens = {node: Listen("127.0.0.1", at) for node, at in rig.ports.items()}
         argv = proxy_argv(listens, Listen("127.0.0.1", port), rig.control, rig.log)
-        rig.process = stack.enter_context(running(argv, tmp_path / "proxy.log"))
-        rig.ready()
+        rig.start(argv, tmp_path / "proxy.log")
         yield rig
 
 
@@ -192,8 +191,7 @@ def test_a_server_on_a_unix_socket_is_reached(tmp_path: Path) -> None:
         until(lambda: can_connect(server))
         rig = Rig(stack, tmp_path, {"x": free_port()})
         argv = proxy_argv({"x": Listen("127.0.0.1", rig.ports["x"])}, server, rig.control, rig.log)
-        stack.enter_context(running(argv, tmp_path / "proxy.log"))
-        rig.ready()
+        rig.start(argv, tmp_path / "proxy.log")
         x = rig.client("x")
         hold, cookie = rig.hold(x, "x", 3, A)
         rig.land(hold)
@@ -205,8 +203,7 @@ def test_an_unreachable_server_costs_the_client_its_connection(tmp_path: Path) -
         rig = Rig(stack, tmp_path, {"x": free_port()})
         listens = {"x": Listen("127.0.0.1", rig.ports["x"])}
         argv = proxy_argv(listens, tmp_path / "nowhere.sock", rig.control, rig.log)
-        stack.enter_context(running(argv, tmp_path / "proxy.log"))
-        rig.ready()
+        rig.start(argv, tmp_path / "proxy.log")
         with pytest.raises(ConnectionError):
             NbdClient(rig.ports["x"], "x")
         assert "cannot be reached" in (tmp_path / "proxy.log").read_text()

@@ -11,7 +11,6 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Sequence
 
 from jepsen_blk.stamp import BLOCK_BYTES
 
@@ -23,10 +22,12 @@ _IOCB = struct.Struct("<QIIHhIQQqQII")
 """data, key, rw_flags, opcode, priority, fd, buffer, length, offset, reserved, flags, event fd."""
 _WORDS = _IOCB.size // 8
 _OFFSET_WORD = 5
-_EVENT_BYTES = 32
+_EVENT = struct.Struct("<q8xq8x")
+"""Slot, (control block), bytes done or negative errno, (second result)."""
 _WAIT_NS = 4_000_000
 
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
+# The agent has one thread: letting go of the interpreter's lock around a call would cost and give nothing.
+_syscall = ctypes.PyDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 
 
@@ -41,10 +42,10 @@ class Aio:
         self.buffers = mmap.mmap(-1, slots * BLOCK_BYTES)
         self._iocbs = mmap.mmap(-1, slots * 2 * _IOCB.size)
         self._pointers = mmap.mmap(-1, slots * 8)
-        self._events = mmap.mmap(-1, slots * _EVENT_BYTES + 16)
+        self._events = mmap.mmap(-1, slots * _EVENT.size + 16)
         self._iocb_words = memoryview(self._iocbs).cast("q")
         self._pointer_words = memoryview(self._pointers).cast("q")
-        self._event_words = memoryview(self._events)[: slots * _EVENT_BYTES].cast("q")
+        self._event_bytes = memoryview(self._events)
         self._iocb_at = _address(self._iocbs)
         self._queued = 0
         self._refused: list[tuple[int, int]] = []
@@ -59,7 +60,7 @@ class Aio:
             raise OSError(ctypes.get_errno(), "io_setup: " + os.strerror(ctypes.get_errno()))
         self._context = context
         self._destroy = ctypes.c_long(destroy)
-        timeout_at = slots * _EVENT_BYTES
+        timeout_at = slots * _EVENT.size
         struct.pack_into("<qq", self._events, timeout_at, 0, _WAIT_NS)
         events_at = _address(self._events)
         self._limit = ctypes.c_long(slots)
@@ -105,16 +106,15 @@ class Aio:
                 done = 1
         self._queued = 0
 
-    def reap(self) -> Sequence[tuple[int, int]]:
+    def reap(self) -> list[tuple[int, int]]:
         """Return (slot, bytes done or negative errno) of completed requests, waiting at most 4 ms for one."""
         if self._refused:
             refused, self._refused = self._refused, []
             return refused
         count = _syscall(*self._reap_arguments)
         if count <= 0:
-            return ()
-        words = self._event_words
-        return list(zip(words[0 : 4 * count : 4].tolist(), words[2 : 4 * count : 4].tolist(), strict=True))
+            return []
+        return list(_EVENT.iter_unpack(self._event_bytes[: count * _EVENT.size]))
 
     def close(self) -> None:
         """Give the context back; only when nothing is in flight, since the kernel waits for what is."""

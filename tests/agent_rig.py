@@ -42,31 +42,34 @@ def direct_disk(folder: Path, blocks: int) -> Path:
 
 
 class FaultyAio(Aio):
-    """Real AIO on a disk that fails the writes of some blocks, and answers nothing for those in `silent`."""
+    """Real AIO that fails the writes of some blocks, answers nothing for those in `silent`, and takes at most
+    `room` requests at a time."""
 
     failing: Sequence[int] = ()
     silent: Sequence[int] = ()
+    room: int | None = None
 
     def __init__(self, fd: int, slots: int) -> None:
         super().__init__(fd, slots)
-        self.requests: dict[int, tuple[int, int]] = {}
         self.withheld: list[tuple[int, int]] = []
 
-    def queue(self, slot: int, write: int, block: int) -> None:
-        self.requests[slot] = (write, block)
-        super().queue(slot, write, block)
+    def submit(self, count: int) -> int:
+        taken = count if self.room is None else min(count, self.room)
+        left = super().submit(taken) + count - taken
+        self.queue[:left] = self.queue[count - left : count]
+        return left
 
-    def reap(self) -> Sequence[tuple[int, int]]:
+    def reap(self) -> list[tuple[int, int]]:
         if not self.silent and self.withheld:
             withheld, self.withheld = self.withheld, []
             return withheld
         done = []
-        for slot, result in super().reap():
-            write, block = self.requests[slot]
-            if write and block in self.silent:
-                self.withheld.append((slot, result))
+        for request, result in super().reap():
+            block = self.offsets[request] // BLOCK_BYTES
+            if request % 2 and block in self.silent:
+                self.withheld.append((request, result))
             else:
-                done.append((slot, -5 if write and block in self.failing else result))
+                done.append((request, -5 if request % 2 and block in self.failing else result))
         return done
 
 

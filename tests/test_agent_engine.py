@@ -104,7 +104,7 @@ def test_every_write_is_recorded_once_with_a_value_of_its_own(bench: Bench) -> N
     assert (rows["outcome"] == Outcome.OK).all()
     assert (rows["start"] < rows["finish"]).all()
     assert sorted(writes["value"] - (BOOT << SEQUENCE_BITS)) == list(range(1, len(writes) + 1))
-    assert set(rows["process"]) <= set(range(2 * WORKLOAD["queue_depth"]))
+    assert set(rows["process"]) <= set(range(3 * WORKLOAD["queue_depth"]))
 
 
 def test_a_block_holds_the_stamp_of_its_last_write(bench: Bench) -> None:
@@ -154,6 +154,22 @@ def test_writes_are_issued_in_the_order_of_their_sequence_numbers(bench: Bench) 
     assert (np.diff(by_value["start"]) >= 0).all()
 
 
+def test_what_the_kernel_has_no_room_for_is_issued_later_in_order_and_once(bench: Bench) -> None:
+    bench.start()
+    for room in (0, 3, 1, 0, 2, 5):
+        bench.aio.room = room
+        for _ in range(20):
+            bench.engine.pump(0)
+    bench.aio.room = None
+    bench.until(lambda: bench.engine.completed > 1000)
+    bench.drain()
+    writes = bench.rows()[bench.rows()["f"] == F.WRITE]
+    by_value = writes[np.argsort(writes["value"])]
+    assert (by_value["value"] - (BOOT << SEQUENCE_BITS)).tolist() == list(range(1, len(writes) + 1))
+    assert (np.diff(by_value["start"]) >= 0).all()
+    assert (writes["outcome"] == Outcome.OK).all()
+
+
 def test_one_seed_gives_one_sequence_of_operations(tmp_path: Path) -> None:
     def run(name: str, seed: int) -> list[tuple[int, int, int]]:
         (tmp_path / name).mkdir()
@@ -174,6 +190,21 @@ def test_blocks_never_written_read_as_the_initial_value(bench: Bench) -> None:
     assert {block for block, value in bench.sweep().items() if value == INITIAL} == set(
         range(BLOCKS)
     ) - written
+
+
+def test_a_sweep_reads_and_never_goes_on_with_a_burst(bench: Bench) -> None:
+    bench.aio.silent = [0]
+    bench.start(read_fraction=0.0, burst_fraction=1.0, hot_fraction=1.0)
+    bench.until(lambda: len(bench.aio.withheld) == 1)
+    bench.engine.stop()
+    bench.until(lambda: bench.engine.in_flight == 1)
+    before = len(bench.rows())
+    bench.engine.sweep(8)
+    bench.aio.silent = ()
+    bench.until(lambda: bench.engine.swept)
+    bench.drain()
+    writes = [row for row in bench.rows()[before:] if row["f"] == F.WRITE]
+    assert [row["block"] for row in writes] == [0]
 
 
 def test_a_read_tells_torn_foreign_misdirected_and_phantom_blocks_apart(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """Linux AIO by system calls, on a real file opened with O_DIRECT."""
 
+import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 from agent_rig import direct_disk
 
 from jepsen_blk.stamp import BLOCK_BYTES
+from workloads.agent import aio as aio_module
 from workloads.agent.aio import Aio
 
 SLOTS = 8
@@ -28,10 +30,20 @@ def aio(disk: Path) -> Iterator[Aio]:
     os.close(fd)
 
 
+def put(aio: Aio, *requests: tuple[int, int, int]) -> None:
+    """Submit (slot, 1 to write or 0 to read, block) each."""
+    for place, (slot, write, block) in enumerate(requests):
+        request = 2 * slot + write
+        aio.offsets[request] = block * BLOCK_BYTES
+        aio.queue[place] = aio.pointers[request]
+    assert aio.submit(len(requests)) == 0
+
+
 def reap_all(aio: Aio, count: int) -> dict[int, int]:
+    """Return what became of `count` requests, by slot."""
     done: dict[int, int] = {}
     for _ in range(10_000):
-        done.update(aio.reap())
+        done.update((request // 2, result) for request, result in aio.reap())
         if len(done) == count:
             return done
     raise AssertionError(f"{len(done)} of {count} requests completed")
@@ -40,64 +52,93 @@ def reap_all(aio: Aio, count: int) -> dict[int, int]:
 def test_a_batch_of_writes_is_read_back_from_other_slots(aio: Aio, disk: Path) -> None:
     for slot in range(SLOTS):
         aio.buffers[slot * BLOCK_BYTES : (slot + 1) * BLOCK_BYTES] = bytes([slot + 1]) * BLOCK_BYTES
-        aio.queue(slot, 1, slot)
-    aio.submit()
+    put(aio, *((slot, 1, slot) for slot in range(SLOTS)))
     assert reap_all(aio, SLOTS) == dict.fromkeys(range(SLOTS), BLOCK_BYTES)
     assert disk.read_bytes() == b"".join(bytes([slot + 1]) * BLOCK_BYTES for slot in range(SLOTS))
 
-    for slot in range(SLOTS):
-        aio.queue(slot, 0, SLOTS - 1 - slot)
-    aio.submit()
+    put(aio, *((slot, 0, SLOTS - 1 - slot) for slot in range(SLOTS)))
     reap_all(aio, SLOTS)
     assert [aio.buffers[slot * BLOCK_BYTES] for slot in range(SLOTS)] == list(range(SLOTS, 0, -1))
 
 
 def test_reap_with_nothing_in_flight_returns_nothing(aio: Aio) -> None:
-    assert list(aio.reap()) == []
+    assert aio.reap() == []
 
 
 def test_no_more_than_the_limit_is_reaped_at_a_time_and_the_rest_later(aio: Aio) -> None:
     aio.limit(3)
-    for slot in range(SLOTS):
-        aio.queue(slot, 0, slot)
-    aio.submit()
+    put(aio, *((slot, 0, slot) for slot in range(SLOTS)))
     reaped: list[int] = []
     for _ in range(10_000):
         done = aio.reap()
         assert len(done) <= 3
-        reaped += [slot for slot, _ in done]
+        reaped += [request // 2 for request, _ in done]
         if len(reaped) == SLOTS:
             break
     assert sorted(reaped) == list(range(SLOTS))
 
 
+def test_the_ring_tells_whether_there_is_something_to_reap(aio: Aio) -> None:
+    assert aio.ring[0] == aio.ring[1]
+    put(aio, (0, 0, 0), (1, 0, 1))
+    for _ in range(100_000):
+        if (aio.ring[1] - aio.ring[0]) % SLOTS == 2:
+            break
+    assert len(aio.reap()) == 2
+    assert aio.ring[0] == aio.ring[1]
+
+
 def test_a_read_beyond_the_end_reports_fewer_bytes(aio: Aio) -> None:
-    aio.queue(0, 0, SLOTS)
-    aio.submit()
+    put(aio, (0, 0, SLOTS))
     assert reap_all(aio, 1) == {0: 0}
 
 
-def test_a_request_that_the_kernel_refuses_is_reported_and_the_rest_of_the_batch_goes_on(disk: Path) -> None:
+@pytest.fixture
+def read_only(disk: Path) -> Iterator[Aio]:
     fd = os.open(disk, os.O_RDONLY | os.O_DIRECT)
-    aio = Aio(fd, SLOTS)
-    for slot, write in enumerate((0, 1, 0, 1, 0)):
-        aio.queue(slot, write, slot)
-    aio.submit()
-    done = reap_all(aio, 5)
-    aio.close()
+    context = Aio(fd, SLOTS)
+    yield context
+    context.close()
     os.close(fd)
+
+
+def test_a_request_that_the_kernel_refuses_is_reported_and_the_rest_of_the_batch_goes_on(
+    read_only: Aio,
+) -> None:
+    put(read_only, *((slot, write, slot) for slot, write in enumerate((0, 1, 0, 1, 0))))
     refused = -errno.EBADF
-    assert done == {0: BLOCK_BYTES, 1: refused, 2: BLOCK_BYTES, 3: refused, 4: BLOCK_BYTES}
+    assert reap_all(read_only, 5) == {
+        0: BLOCK_BYTES,
+        1: refused,
+        2: BLOCK_BYTES,
+        3: refused,
+        4: BLOCK_BYTES,
+    }
 
 
-def test_queueing_again_after_a_refusal_starts_from_an_empty_queue(disk: Path) -> None:
-    fd = os.open(disk, os.O_RDONLY | os.O_DIRECT)
-    aio = Aio(fd, SLOTS)
-    aio.queue(0, 1, 0)
-    aio.submit()
-    reap_all(aio, 1)
-    aio.queue(1, 0, 1)
-    aio.submit()
-    assert reap_all(aio, 1) == {1: BLOCK_BYTES}
-    aio.close()
-    os.close(fd)
+def test_submitting_again_after_a_refusal_starts_from_an_empty_queue(read_only: Aio) -> None:
+    put(read_only, (0, 1, 0))
+    reap_all(read_only, 1)
+    put(read_only, (1, 0, 1))
+    assert reap_all(read_only, 1) == {1: BLOCK_BYTES}
+
+
+@pytest.mark.parametrize("busy", [errno.EAGAIN, errno.EINTR])
+def test_what_the_kernel_has_no_room_for_stays_first_in_the_queue(
+    aio: Aio, busy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter([3, -1])  # three are taken, then there is no room
+
+    def full(*_: object) -> int:
+        ctypes.set_errno(busy)
+        return next(calls)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(aio_module, "_call", full)
+        patch.setattr(aio_module, "_call_errno", full)
+        for slot in range(5):
+            aio.offsets[2 * slot] = slot * BLOCK_BYTES
+            aio.queue[slot] = aio.pointers[2 * slot]
+        assert aio.submit(5) == 2
+    assert aio.submit(2) == 0
+    assert reap_all(aio, 2) == {3: BLOCK_BYTES, 4: BLOCK_BYTES}

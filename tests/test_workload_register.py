@@ -17,7 +17,7 @@ def draw(count: int = 20_000, seed: int = 1, **changes: Any) -> list[tuple[int, 
     operations: list[int] = []
     while len(operations) < count:
         operations += reversed(register.batch())
-    return [(operation & 3, operation >> KIND_BITS) for operation in operations[:count]]
+    return [(operation % (1 << KIND_BITS), operation >> KIND_BITS) for operation in operations[:count]]
 
 
 def share(part: int, whole: int) -> float:

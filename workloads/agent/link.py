@@ -101,10 +101,15 @@ class Port:
         else:
             self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self._poll = select.poll()
+        self._input = select.poll()
+        self._input.register(self._fd, select.POLLIN)
         self._line = b""
 
     def read_lines(self) -> list[bytes]:
         """Return the complete lines that have come."""
+        # Asked first, since a read refused costs an exception, and nearly every turn would pay it.
+        if not self._input.poll(0):
+            return []
         try:
             data = os.read(self._fd, _READ_BYTES)
         except BlockingIOError:

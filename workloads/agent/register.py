@@ -10,12 +10,15 @@ from _random import Random
 from typing import Any
 
 READ = 0
-WRITE = 1
-BURST = 2
-"""A write to be followed, once it completes, by another write of the block and then a read."""
-SWEEP = 3
+SWEEP = 1
 """A read of the sweep over every block."""
-KIND_BITS = 2
+WRITE = 2
+"""This kind and those above it are writes."""
+BURST = 3
+"""A write to be followed, once it completes, by another write of the block and then a read."""
+FOLLOW = 4
+"""The second write of a burst; a read of its block comes next."""
+KIND_BITS = 3
 """An operation is the integer `block << KIND_BITS | kind`."""
 
 _BATCH = 256

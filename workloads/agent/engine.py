@@ -28,7 +28,8 @@ FRAME_ROWS = 127
 _ABANDONED = 7
 """Reported as indeterminate already: its completion, if it ever comes, is not recorded."""
 
-_NOTHING = (0, 0, -1)
+_IDLE = -1
+_NOTHING = (0, 0, _IDLE)
 """Block, value and kind of a request that is neither prepared nor in flight."""
 
 _INFO = 2
@@ -223,7 +224,7 @@ class Engine:
         self.stop()
         count = 0
         for request, (block, value, kind) in enumerate(self._requests):
-            if kind not in (_ABANDONED, _NOTHING[2]):
+            if kind not in (_ABANDONED, _IDLE):
                 self._requests[request] = (block, value, _ABANDONED)
                 row = (request & 1, _INFO, request >> 1, block, value, self._starts[request], _PENDING)
                 _pack_row(self._frame, self._framed_bytes, *row)

@@ -97,7 +97,7 @@ def run(
 def check(
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="RUN|FILE", help="A run, a .blk or a .jsonl; without one the newest run."),
+        typer.Argument(metavar="RUN|FILE", help="A run, or a history; without one the newest run."),
     ] = None,
     deadline: Annotated[
         str | None, typer.Option(help="Until when an indeterminate write may land: never, fence, error.")
@@ -118,6 +118,19 @@ def check(
     else:
         print_verdict(results, subject if subject.is_dir() else None, Console(highlight=False))
     return _EXIT_OF_VERDICT[results["verdict"]]
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A history: .blk, .jsonl, .edn or .parquet.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A new file: .jsonl, .edn or .parquet.")],
+) -> int:
+    """Write a history in another form."""
+    from jepsen_blk.history.formats import convert
+
+    for note in convert(source, target):
+        typer.echo(f"note: {note}", err=True)
+    return EXIT_PASS
 
 
 @app.command()

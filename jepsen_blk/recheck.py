@@ -1,6 +1,6 @@
 """Judging again whatever lies on disk: a run of any age, a bare journal, another tool's history.
 
-A run is judged with all that its directory holds; a journal or an interchange file by its operations
+A run is judged with all that its directory holds; a file of any form by its operations
 alone, since nothing else is known of it; one that a killed tester left open is never a pass.
 """
 
@@ -10,28 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_blk.checker.verdict import check
-from jepsen_blk.errors import HistoryError, UserError
-from jepsen_blk.history.interchange import read_jsonl
-from jepsen_blk.history.journal import read_journal
-from jepsen_blk.history.record import History
+from jepsen_blk.errors import UserError
+from jepsen_blk.history.formats import FORMS, forms_given, read_history
 from jepsen_blk.judge import judge_run
 from jepsen_blk.spec import Deadline
 from jepsen_blk.store import find_run
 
 
 def judge_path(path: Path, deadline: Deadline | None = None) -> dict[str, Any]:
-    """Return the results of a run directory, a journal (.blk) or an interchange file (.jsonl).
+    """Return the results of a run directory or of a file in one of the forms of history/formats.py.
 
-    Without `deadline` a run is judged by its own, a file by the default one. Raises UserError when there
-    is no such thing, HistoryError when what it holds is malformed.
+    Without `deadline` a run is judged by its own, a file by the default one. "notes" says what was changed
+    on reading a file. Raises UserError when there is no such thing, HistoryError when what it holds is
+    malformed.
     """
     if path.is_dir():
         return judge_run(find_run(path), deadline)
-    history, doubts = _read(path)
-    results: dict[str, Any] = check(history, deadline or Deadline.FENCE).to_json()
-    results["reasons"] = [*results["reasons"], *doubts]
-    if doubts and results["verdict"] == "pass":
+    if path.suffix not in FORMS:
+        known = f"give a run directory, {forms_given(FORMS)}"
+        raise UserError(f"{path}: {known if path.exists() else 'no such run or file'}")
+    stored = read_history(path)
+    results: dict[str, Any] = check(stored.history, deadline or Deadline.FENCE).to_json()
+    results["reasons"] = [*results["reasons"], *stored.doubts]
+    if stored.doubts and results["verdict"] == "pass":
         results["verdict"] = "unknown"
+    if stored.notes:
+        results["notes"] = list(stored.notes)
     return results
 
 
@@ -41,19 +45,3 @@ def parse_deadline(name: str | None) -> Deadline | None:
         return None if name is None else Deadline(name)
     except ValueError as error:
         raise UserError(f"--deadline: no deadline {name!r}; there are {', '.join(Deadline)}") from error
-
-
-def _read(file: Path) -> tuple[History, tuple[str, ...]]:
-    """Return the history, and what keeps it from being the whole one."""
-    if file.suffix == ".jsonl":
-        return read_jsonl(file), ()
-    if file.suffix == ".blk":
-        journal = read_journal(file)
-        if not journal.notes and journal.torn_bytes:
-            raise HistoryError(f"{file}: not a journal: there is no intact chunk in it")
-        if not journal.closed:
-            return journal.history, ("the journal was not closed; what it had received was checked",)
-        return journal.history, ()
-    if not file.exists():
-        raise UserError(f"{file}: no such run or file")
-    raise UserError(f"{file}: give a run directory, a journal (.blk) or an interchange file (.jsonl)")

@@ -63,6 +63,21 @@ def history(
     )
 
 
+COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
+
+
+def differences(a: History, b: History) -> list[str]:
+    """Name the columns and marks in which two histories differ; `line` says only where, and is left out."""
+    columns = [name for name in COLUMNS if not _equal(getattr(a, name), getattr(b, name))]
+    return columns + [
+        name for name in ("fences", "crashes", "lost_tails") if getattr(a, name) != getattr(b, name)
+    ]
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and np.array_equal(a, b)
+
+
 def linearizable_blocks(given: History, deadline: Deadline) -> dict[int, bool]:
     """Search exhaustively, block by block, for an order that explains every read."""
     return {int(block): _search(given, int(block), deadline) for block in np.unique(given.block)}

@@ -77,7 +77,7 @@ def test_the_version_is_the_packages(tmp_path: Path):
 def test_without_a_verb_the_help_is_shown_and_the_call_is_wrong(tmp_path: Path):
     done = run(cwd=tmp_path)
     assert done.returncode == 254
-    assert all(verb in done.stdout for verb in ("test", "check", "doctor", "demo", "image"))
+    assert all(verb in done.stdout for verb in ("test", "check", "convert", "doctor", "demo", "image"))
 
 
 @pytest.mark.parametrize(

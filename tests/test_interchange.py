@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from histories import FAIL, INFO, Op, atomic, history, read, write
+from histories import FAIL, INFO, Op, atomic, differences, history, read, write
+from hypothesis import given, settings
+from stored import histories
 
 from jepsen_blk.checker.verdict import check
 from jepsen_blk.errors import HistoryError
+from jepsen_blk.history import interchange
 from jepsen_blk.history.interchange import read_jsonl, write_jsonl
 from jepsen_blk.history.record import PENDING, F, Fence, History
 
@@ -24,18 +26,12 @@ WRITE = {
     "finish": 1500,
     "outcome": "ok",
 }
-NAMES = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
 
 
 def store(path: Path, *entries: dict[str, Any] | str) -> Path:
     lines = (entry if isinstance(entry, str) else json.dumps(entry) for entry in entries)
     path.write_text("".join(line + "\n" for line in lines))
     return path
-
-
-def same(a: History, b: History) -> bool:
-    columns = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in NAMES)
-    return columns and (a.fences, a.crashes) == (b.fences, b.crashes)
 
 
 def test_the_designs_example_is_read(tmp_path: Path) -> None:
@@ -61,7 +57,7 @@ def test_a_history_comes_back_as_it_was_written(tmp_path: Path) -> None:
         crashes=[44],
     )
     write_jsonl(made, tmp_path / "h.jsonl")
-    assert same(read_jsonl(tmp_path / "h.jsonl"), made)
+    assert differences(read_jsonl(tmp_path / "h.jsonl"), made) == []
 
 
 def _ops(made: History) -> list[Op]:
@@ -122,6 +118,22 @@ def test_reads_that_did_not_succeed_need_no_value_and_flushes_no_block(tmp_path:
         ({**WRITE, "f": "read", "value": -4}, "'value' must be from -3"),
         ({**WRITE, "value": 7}, "value 7 was written in line 1 already"),
         ({"f": "fence"}, "'time' is missing"),
+        ('{"f":"crash","time":NaN}', "not valid JSON: NaN is no JSON number"),
+        ('{"f":"crash","time":1,"note":Infinity}', "not valid JSON: Infinity is no JSON number"),
+        ('{"f":"crash","time":1,"time":2}', "not valid JSON: 'time' is given twice"),
+        ('{"f":"crash","time":1,"\\u0074ime":1}', "not valid JSON: 'time' is given twice"),
+        ('{"f":"crash","time":1e3}', "'time' must be an integer, not 1000.0"),
+        ('{"f":"crash","time":1}{"f":"crash","time":2}', "not valid JSON: Extra data"),
+        ('{"f":"crash","time":' + "9" * 5000 + "}", "not valid JSON: Exceeds the limit"),
+        ('{"f":"crash","time":18446744073709551616}', "'time' must be from 0 to 9223372036854775806, not"),
+        ({**WRITE, "value": 8, "process": 2**31}, "'process' must be from 0 to 2147483647"),
+        ({**WRITE, "value": 8, "boot": None}, "'boot' must be an integer, not None"),
+        ({**WRITE, "f": "read", "value": None}, "'value' is missing though the read is ok"),
+        ({k: v for k, v in (WRITE | {"f": "read"}).items() if k != "value"}, "'value' is missing though"),
+        ('{"x":' + "[" * 20_000 + "]" * 20_000 + "}", "not valid JSON: nested too deeply"),
+        ('{"f":"crash","time":1,"note":"\udcff"}', "not valid JSON: 'utf-8' codec can't decode byte 0xff"),
+        ("\ufeff" + json.dumps({**WRITE, "value": 8}), "not valid JSON"),
+        ('{"f":"crash","time":"' + "x" * 1000 + '"}', "xxx..."),
         ({"f": "crash", "time": "now"}, "'time' must be an integer"),
     ],
 )
@@ -146,3 +158,89 @@ def test_pending_reads_are_no_evidence(tmp_path: Path) -> None:
         history([write(1, 0, 5), read(0, 6, None, outcome=INFO), read(1, 7, 8)]), tmp_path / "h.jsonl"
     )
     assert check(read_jsonl(tmp_path / "h.jsonl")).verdict == "pass"
+
+
+@given(histories())
+@settings(max_examples=60, deadline=None)
+def test_any_history_comes_back_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, made: History
+) -> None:
+    path = tmp_path_factory.mktemp("h") / "h.jsonl"
+    write_jsonl(made, path)
+    assert differences(read_jsonl(path), made) == []
+
+
+def numbered(count: int) -> list[bytes]:
+    return [json.dumps({**WRITE, "value": value}).encode() for value in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b" \t\r\n \n"])
+@pytest.mark.parametrize("chunk_bytes", [1, 300, 1 << 20])
+def test_ends_of_lines_blank_lines_and_chunks_make_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(interchange, "_CHUNK_BYTES", chunk_bytes)
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + end.join(numbered(20)) + end)
+    got = read_jsonl(path)
+    step = end.count(b"\n")
+    lines = list(range(20)) if got.line is None else got.line.tolist()
+    assert lines == list(range(0, 20 * step, step))
+    assert got.value.tolist() == list(range(1, 21))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 300, 1 << 20])
+@pytest.mark.parametrize("bad", [1, 2, 13, 40])
+def test_of_several_mistakes_the_first_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, bad: int
+) -> None:
+    monkeypatch.setattr(interchange, "_CHUNK_BYTES", chunk_bytes)
+    lines = numbered(40)
+    lines[bad - 1] = lines[bad - 1].replace(b'"finish": 1500', b'"finish": 15')
+    lines += [b"{", b"}"]
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(HistoryError, match=rf"h\.jsonl:{bad}: finish 15 is before start 1000"):
+        read_jsonl(path)
+
+
+def test_a_value_written_twice_far_apart_is_named_with_both_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interchange, "_CHUNK_BYTES", 300)
+    lines = [b"", *numbered(30), b'{"f":"fence","time":1}', *numbered(7)[5:]]
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(HistoryError, match=r"h\.jsonl:33: value 6 was written in line 7 already; each write"):
+        read_jsonl(path)
+
+
+def test_a_last_line_that_is_cut_off_is_refused_and_a_missing_newline_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    whole = b"\n".join(numbered(3))
+    path.write_bytes(whole)
+    assert len(read_jsonl(path)) == 3
+    path.write_bytes(whole[:-10])
+    with pytest.raises(HistoryError, match=r"h\.jsonl:3: not valid JSON: .*; the file ends within this line"):
+        read_jsonl(path)
+
+
+def test_an_object_over_several_lines_is_refused_even_where_the_count_of_lines_fits(tmp_path: Path) -> None:
+    one, two, three = numbered(3)
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(one + two + b"\n" + three.replace(b', "block"', b',\n"block"') + b"\n")
+    with pytest.raises(HistoryError, match=r"h\.jsonl:1: not valid JSON: Extra data"):
+        read_jsonl(path)
+
+
+def test_keys_of_other_tools_are_ignored(tmp_path: Path) -> None:
+    path = store(
+        tmp_path / "h.jsonl",
+        {**WRITE, "node": "n1", "error": {"kind": "a:b", "at": [{}, {}]}},
+        WRITE | {"value": 5},
+    )
+    assert read_jsonl(path).value.tolist() == [4242, 5]
+
+
+def test_an_empty_file_is_an_empty_history(tmp_path: Path) -> None:
+    assert len(read_jsonl(store(tmp_path / "h.jsonl"))) == 0

@@ -1,39 +1,74 @@
 """The interchange form: one JSON object a line, so that any tester's history can be checked here.
 
-Times are ns on one clock, value 0 means "never written"; a fence or a crash is a line of its own.
-Every mistake is an error that names file and line (counted from 1, as editors do), because a
-silently dropped or patched operation would change the verdict. Line numbers in results count from 0.
+Times are ns on one clock, value 0 means "never written"; a fence or a crash is a line of its own
+(`lines.py` has the table). Every mistake is an error that names file and line (counted from 1, as
+editors do), because a silently dropped or patched operation would change the verdict. Line numbers
+in results count from 0.
+
+A file is read in chunks of whole lines. A chunk in which all is right is decoded and checked as a
+whole; any other is halved until the first line with a mistake is alone.
 """
 
 from __future__ import annotations
 
-import json
-from array import array
+import codecs
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET
 
 from jepsen_blk.errors import HistoryError
-from jepsen_blk.history.record import FOREIGN, PENDING, F, Fence, History, Outcome
+from jepsen_blk.history.lines import (
+    OPERATION_KINDS,
+    CrashLine,
+    FenceLine,
+    Line,
+    Operation,
+    decode,
+    explain,
+    is_whole_lines,
+)
+from jepsen_blk.history.record import PENDING, F, Fence, History, Int64s
+from jepsen_blk.history.rules import (
+    OUTCOMES,
+    cannot_read,
+    cannot_write,
+    first_mistake,
+    repeated_write,
+    written_twice,
+)
 
-_F = {"read": F.READ, "write": F.WRITE, "flush": F.FLUSH}
-_OUTCOME = {"ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.INFO}
-_INT32_MAX = 2**31 - 1
-_COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
+_CHUNK_BYTES = 512 << 10
+_BLANKS = b" \t\r"
+_TYPES: dict[str, type[np.generic]] = {
+    "f": np.uint8,
+    "outcome": np.uint8,
+    "process": np.int32,
+    "boot": np.int32,
+    "block": np.int64,
+    "value": np.int64,
+    "start": np.int64,
+    "finish": np.int64,
+    "line": np.int64,
+}
+_OUTCOME_CODE = {name: outcome.value for name, outcome in OUTCOMES.items()}
+_ROWS_A_WRITE = 1 << 16
 
 
 def read_jsonl(path: Path) -> History:
     """Read an interchange file; raises HistoryError("FILE:LINE: what is wrong")."""
     reader = _Reader(path)
     try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines):
-                if line.strip():
-                    reader.take(number, line)
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                reader.take(chunk + file.readline())
     except OSError as error:
-        raise HistoryError(f"{path}: cannot read the history: {error.strerror}") from error
+        raise cannot_read(path, error) from error
     return reader.history()
 
 
@@ -42,134 +77,127 @@ def write_jsonl(history: History, path: Path) -> None:
 
     Raises HistoryError if the file cannot be written.
     """
+    encoder = msgspec.json.Encoder()
     try:
-        with path.open("w", encoding="utf-8") as file:
-            for entry in _entries(history):
-                file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+        with path.open("wb") as file:
+            for begin in range(0, len(history), _ROWS_A_WRITE):
+                file.write(encoder.encode_lines(_operations(history, slice(begin, begin + _ROWS_A_WRITE))))
+            marks: list[Line] = [FenceLine(time=fence.time_ns, boot=fence.boot) for fence in history.fences]
+            marks += [CrashLine(time=time_ns) for time_ns in history.crashes]
+            file.write(encoder.encode_lines(marks))
     except OSError as error:
-        raise HistoryError(f"{path}: cannot write the history: {error.strerror}") from error
+        raise cannot_write(path, error) from error
 
 
-def _entries(history: History) -> Iterator[dict[str, Any]]:
-    columns = [getattr(history, name) for name in _COLUMNS]
+def _operations(history: History, rows: slice) -> Iterator[Line]:
+    names = {outcome: name for name, outcome in OUTCOMES.items()}
+    columns = [getattr(history, name)[rows].tolist() for name in _TYPES if name != "line"]
     for f, outcome, process, boot, block, value, start, finish in zip(*columns, strict=True):
-        entry: dict[str, Any] = {"f": F(f).name.lower(), "process": int(process)}
-        if f != F.FLUSH:
-            entry |= {"block": int(block), "value": int(value)}
-        entry |= {"start": int(start), "finish": None if finish == PENDING else int(finish)}
-        yield entry | {"outcome": Outcome(outcome).name.lower(), "boot": int(boot)}
-    for fence in history.fences:
-        yield {"f": "fence", "time": fence.time_ns, "boot": fence.boot}
-    for time_ns in history.crashes:
-        yield {"f": "crash", "time": time_ns}
+        own: dict[str, Any] = {} if f == F.FLUSH else {"block": block, "value": value}
+        yield OPERATION_KINDS[f](
+            process=process,
+            start=start,
+            finish=None if finish == PENDING else finish,
+            outcome=names[outcome],
+            boot=boot,
+            **own,
+        )
 
 
 class _Reader:
-    """Collects lines into columns; keeps what it needs to name the line of a mistake."""
+    """Collects chunks of lines into columns."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._number = 0
-        self._columns = {name: array("q") for name in _COLUMNS}
-        self._line = array("q")
+        self._lines = 0
+        self._unended = -1
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _TYPES}
         self._fences: list[Fence] = []
         self._crashes: list[int] = []
-        self._written: dict[int, int] = {}
 
-    def take(self, number: int, line: bytes) -> None:
-        """Add line `number` (from 0)."""
-        self._number = number
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            self._refuse(f"not valid JSON: {error}")
-        if not isinstance(entry, dict):
-            self._refuse("not a JSON object")
-        f = entry.get("f")
-        if f == "fence":
-            self._fences.append(Fence(self._integer(entry, "time"), self._boot(entry)))
-        elif f == "crash":
-            self._crashes.append(self._integer(entry, "time"))
-        elif isinstance(f, str) and f in _F:
-            self._operation(_F[f], entry)
-        else:
-            self._refuse(f"'f' must be read, write, flush, fence or crash, not {f!r}")
+    def take(self, chunk: bytes) -> None:
+        """Add the next whole lines of the file."""
+        first = self._lines
+        if first == 0:
+            chunk = chunk.removeprefix(codecs.BOM_UTF8)
+        text = chunk.removesuffix(b"\n")
+        count = text.count(b"\n") + 1
+        self._lines += count
+        if len(text) == len(chunk):
+            self._unended = self._lines - 1
+        numbers = np.arange(first, first + count)
+        if not is_whole_lines(text, count):
+            lines = [line.strip(_BLANKS) for line in text.split(b"\n")]
+            numbers = numbers[[bool(line) for line in lines]]
+            text = b"\n".join(filter(None, lines))
+        if len(numbers):
+            self._add(text, numbers)
 
     def history(self) -> History:
         """Return what was read as columns."""
-        line = np.array(self._line, dtype=np.int64)
-        column = {name: np.array(values, dtype=np.int64) for name, values in self._columns.items()}
+        column: dict[str, Any] = {}
+        for name, kind in _TYPES.items():
+            column[name] = np.concatenate([np.empty(0, kind), *self._parts.pop(name)])
+        line = column.pop("line")
+        twice = repeated_write(column["f"], column["value"])
+        if twice is not None:
+            again, before = twice
+            self._refuse(line[again], written_twice(column["value"][again], f"line {line[before] + 1}"))
         return History(
-            f=column["f"].astype(np.uint8),
-            outcome=column["outcome"].astype(np.uint8),
-            process=column["process"].astype(np.int32),
-            boot=column["boot"].astype(np.int32),
-            block=column["block"],
-            value=column["value"],
-            start=column["start"],
-            finish=column["finish"],
+            **column,
             fences=tuple(self._fences),
             crashes=tuple(self._crashes),
             line=None if np.array_equal(line, np.arange(len(line))) else line,
         )
 
-    def _operation(self, f: F, entry: dict[str, Any]) -> None:
-        outcome = self._outcome(entry)
-        start = self._integer(entry, "start")
-        row = {
-            "f": f,
-            "outcome": outcome,
-            "process": self._integer(entry, "process", most=_INT32_MAX),
-            "boot": self._boot(entry),
-            "block": 0 if f is F.FLUSH else self._integer(entry, "block"),
-            "value": self._value(f, outcome, entry),
-            "start": start,
-            "finish": self._finish(outcome, start, entry),
+    def _add(self, text: bytes, numbers: Int64s) -> None:
+        """Add the lines of these numbers (from 0), none of them blank."""
+        try:
+            entries = decode(text, len(numbers))
+        except (ValueError, RecursionError) as error:
+            if len(numbers) == 1:
+                self._refuse(numbers[0], self._explain(numbers[0], text, error))
+            lines, half = text.split(b"\n"), len(numbers) // 2
+            self._add(b"\n".join(lines[:half]), numbers[:half])
+            self._add(b"\n".join(lines[half:]), numbers[half:])
+            return
+        if not all(issubclass(kind, Operation) for kind in set(map(type, entries))):
+            self._mark(entries)
+            is_operation = [isinstance(entry, Operation) for entry in entries]
+            entries, numbers = list(compress(entries, is_operation)), numbers[is_operation]
+        self._append(entries, numbers)
+
+    def _mark(self, entries: list[Any]) -> None:
+        for entry in entries:
+            if isinstance(entry, FenceLine):
+                self._fences.append(Fence(entry.time, 0 if entry.boot is UNSET else entry.boot))
+            elif isinstance(entry, CrashLine):
+                self._crashes.append(entry.time)
+
+    def _append(self, entries: list[Any], numbers: Int64s) -> None:
+        values = [entry.value for entry in entries]
+        row: dict[str, list[int]] = {
+            "f": [entry.code for entry in entries],
+            "outcome": [_OUTCOME_CODE[entry.outcome] for entry in entries],
+            "process": [entry.process for entry in entries],
+            "boot": [0 if entry.boot is UNSET else entry.boot for entry in entries],
+            "block": [entry.block for entry in entries],
+            "value": [value if type(value) is int else 0 for value in values],
+            "start": [entry.start for entry in entries],
+            "finish": [PENDING if entry.finish is None else entry.finish for entry in entries],
         }
-        for name, value in row.items():
-            self._columns[name].append(value)
-        self._line.append(self._number)
+        part = {name: np.array(column, _TYPES[name]) for name, column in row.items()}
+        has_value = np.array([type(value) is int for value in values], np.bool_)
+        mistake = first_mistake(part["f"], part["outcome"], has_value, part["start"], part["finish"])
+        if mistake is not None:
+            self._refuse(numbers[mistake.row], mistake.what)
+        for name, column in (part | {"line": numbers}).items():
+            self._parts[name].append(column)
 
-    def _outcome(self, entry: dict[str, Any]) -> Outcome:
-        outcome = entry.get("outcome")
-        if not isinstance(outcome, str) or outcome not in _OUTCOME:
-            self._refuse(f"'outcome' must be ok, fail or info, not {outcome!r}")
-        return _OUTCOME[outcome]
+    def _explain(self, number: int, line: bytes, error: Exception) -> str:
+        what = explain(line, error)
+        cut = number == self._unended and not line.endswith(b"}")
+        return f"{what}; the file ends within this line" if cut else what
 
-    def _value(self, f: F, outcome: Outcome, entry: dict[str, Any]) -> int:
-        if f is F.FLUSH or (f is F.READ and outcome is not Outcome.OK and entry.get("value") is None):
-            return 0
-        value = self._integer(entry, "value", least=1 if f is F.WRITE else FOREIGN)
-        if f is F.WRITE:
-            before = self._written.setdefault(value, self._number)
-            if before != self._number:
-                self._refuse(
-                    f"value {value} was written in line {before + 1} already; each write needs its own"
-                )
-        return value
-
-    def _finish(self, outcome: Outcome, start: int, entry: dict[str, Any]) -> int:
-        if "finish" in entry and entry["finish"] is None:
-            if outcome is not Outcome.INFO:
-                self._refuse(f"'finish' is null but the outcome is {outcome.name.lower()}; only info may be")
-            return PENDING
-        finish = self._integer(entry, "finish")
-        if finish < start:
-            self._refuse(f"finish {finish} is before start {start}")
-        return finish
-
-    def _boot(self, entry: dict[str, Any]) -> int:
-        return self._integer(entry, "boot", most=_INT32_MAX) if "boot" in entry else 0
-
-    def _integer(self, entry: dict[str, Any], key: str, *, least: int = 0, most: int = PENDING - 1) -> int:
-        if key not in entry:
-            self._refuse(f"{key!r} is missing")
-        value = entry[key]
-        if type(value) is not int:
-            self._refuse(f"{key!r} must be an integer, not {value!r}")
-        if not least <= value <= most:
-            self._refuse(f"{key!r} must be from {least} to {most}, not {value}")
-        return value
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise HistoryError(f"{self._path}:{self._number + 1}: {what}")
+    def _refuse(self, number: int, what: str) -> NoReturn:
+        raise HistoryError(f"{self._path}:{number + 1}: {what}")

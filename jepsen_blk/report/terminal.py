@@ -184,6 +184,8 @@ def print_verdict(results: Mapping[str, Any], run_dir: Path | None, console: Con
         console.print(Text(f"{more} more anomalies are in the report"))
     for reason in results.get("reasons", ()):
         console.print(Text.assemble(("because ", "dim"), str(reason)))
+    for note in results.get("notes", ()):
+        console.print(Text.assemble(("note ", "dim"), str(note)))
     if results.get("migrations") is not None:
         console.print(Text(_migrations_line(results)))
     if run_dir is None:

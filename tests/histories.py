@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jepsen_blk.checker.effect import closing_times
-from jepsen_blk.history.record import INITIAL, PENDING, F, Fence, History, Outcome
+from jepsen_blk.history.record import INITIAL, PENDING, Clock, F, Fence, History, Outcome
 from jepsen_blk.spec import Deadline
 
 OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
@@ -27,6 +27,7 @@ class Op(NamedTuple):
     outcome: Outcome = OK
     boot: int = 0
     process: int = 0
+    fua: bool = False
 
 
 def write(value: int, start: int, finish: int | None, block: int = 0, **more: object) -> Op:
@@ -37,11 +38,16 @@ def read(value: int, start: int, finish: int | None, block: int = 0, **more: obj
     return Op(F.READ, value, start, finish, block, **more)  # type: ignore[arg-type]
 
 
+def flush(start: int, finish: int, **more: object) -> Op:
+    return Op(F.FLUSH, 0, start, finish, **more)  # type: ignore[arg-type]
+
+
 def history(
     ops: Iterable[Op],
     fences: Iterable[Fence] = (),
     lost_tails: Iterable[int] = (),
     crashes: Iterable[int] = (),
+    clocks: Iterable[Clock] = (),
 ) -> History:
     rows = list(ops)
 
@@ -59,6 +65,8 @@ def history(
         finish=np.array([PENDING if op.finish is None else op.finish for op in rows], dtype=np.int64),
         fences=tuple(fences),
         crashes=tuple(crashes),
+        clocks=tuple(clocks),
+        fua=np.array([op.value for op in rows if op.fua], dtype=np.int64),
         lost_tails=frozenset(lost_tails),
     )
 
@@ -69,9 +77,10 @@ COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish
 def differences(a: History, b: History) -> list[str]:
     """Name the columns and marks in which two histories differ; `line` says only where, and is left out."""
     columns = [name for name in COLUMNS if not _equal(getattr(a, name), getattr(b, name))]
-    return columns + [
-        name for name in ("fences", "crashes", "lost_tails") if getattr(a, name) != getattr(b, name)
-    ]
+    if sorted(a.fua.tolist()) != sorted(b.fua.tolist()):
+        columns.append("fua")
+    marks = ("fences", "crashes", "clocks", "lost_tails")
+    return columns + [name for name in marks if getattr(a, name) != getattr(b, name)]
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

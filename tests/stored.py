@@ -5,7 +5,8 @@ from __future__ import annotations
 from histories import INFO, OK, Op, history
 from hypothesis import strategies as st
 
-from jepsen_blk.history.record import FOREIGN, PENDING, F, Fence, History, Outcome
+from jepsen_blk.history.record import FOREIGN, PENDING, Clock, F, Fence, History, Outcome
+from jepsen_blk.history.rules import UNCERTAINTY
 
 TIMES = st.integers(0, 50) | st.integers(0, PENDING - 1)
 INT32S = st.integers(0, 5) | st.integers(0, 2**31 - 1)
@@ -14,13 +15,14 @@ BLOCKS = st.integers(0, 3) | st.integers(0, PENDING - 1)
 
 @st.composite
 def histories(draw: st.DrawFn, marks: bool = True) -> History:
-    """Draw up to 30 operations and, with `marks`, flushes, fences, crashes, several boots, odd reads."""
+    """Draw up to 30 operations and, with `marks`, flushes, fences, crashes, clocks, FUA, several boots, odd reads."""
     values = draw(st.lists(st.integers(1, 60) | st.integers(1, PENDING - 1), max_size=30, unique=True))
     ops = [draw(_operation(value, marks)) for value in values]
     if not marks:
         return history(ops)
     fences = draw(st.lists(st.builds(Fence, TIMES, INT32S), max_size=3))
-    return history(ops, fences=fences, crashes=draw(st.lists(TIMES, max_size=2)))
+    clocks = draw(st.lists(st.builds(Clock, INT32S, st.integers(0, UNCERTAINTY.most)), max_size=2))
+    return history(ops, fences=fences, crashes=draw(st.lists(TIMES, max_size=2)), clocks=clocks)
 
 
 @st.composite
@@ -39,4 +41,5 @@ def _operation(draw: st.DrawFn, value: int, marks: bool) -> Op:
         outcome,
         draw(INT32S) if marks else 0,
         draw(INT32S),
+        marks and f is F.WRITE and draw(st.booleans()),
     )

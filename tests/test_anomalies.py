@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from histories import FAIL, INFO, Op, atomic, history, read, write
+from histories import FAIL, INFO, Op, atomic, flush, history, read, write
 
 from jepsen_blk.checker.anomalies import KINDS, MOST_SHOWN, Anomaly
 from jepsen_blk.checker.verdict import check
@@ -101,7 +101,21 @@ PLANTS: dict[str, tuple[str, list[Op], list[int], Deadline]] = {
         [0, 1],
         Deadline.NEVER,
     ),
+    "flushed, gone after a power loss": (
+        "durability-loss",
+        [W_A, W_B, flush(40, 50), read(A, 60_000, 60_010)],
+        [0, 1, 2, 3],
+        Deadline.NEVER,
+    ),
+    "two contents from before a power loss": (
+        "split-survivor",
+        [W_A, W_B, read(B, 60_000, 60_010), read(A, 60_020, 60_030)],
+        [0, 1, 2, 3],
+        Deadline.NEVER,
+    ),
 }
+CRASH = 50_000
+"""A power loss after the healthy history, in ms: only the plants that speak of one read anything later."""
 
 
 def plant(ops: list[Op], seed: int = 3) -> tuple[History, list[int]]:
@@ -122,7 +136,10 @@ def plant(ops: list[Op], seed: int = 3) -> tuple[History, list[int]]:
     order = np.random.default_rng(seed).permutation(len(merged["f"]))
     place = np.argsort(order)[len(healthy) :]
     fences = (Fence(middle + 15 * MS, boot=7),)
-    return History(**{name: column[order] for name, column in merged.items()}, fences=fences), place.tolist()
+    crashes = (middle + CRASH * MS,) if any(op.start > CRASH for op in ops) else ()
+    return History(
+        **{name: column[order] for name, column in merged.items()}, fences=fences, crashes=crashes
+    ), place.tolist()
 
 
 @pytest.mark.parametrize("name", PLANTS)

@@ -14,7 +14,7 @@ from stored import histories
 from jepsen_blk.checker.verdict import check
 from jepsen_blk.errors import HistoryError
 from jepsen_blk.history.edn import read_edn, write_edn
-from jepsen_blk.history.record import PENDING, F, Fence, History
+from jepsen_blk.history.record import PENDING, Clock, F, Fence, History
 
 JEPSEN = """\
 {:type :invoke, :f :write, :value [3 17], :time 10, :process 4, :index 0}
@@ -237,6 +237,8 @@ def test_an_export_says_what_it_leaves_out_and_refuses_a_crash(tmp_path: Path) -
     )
     with pytest.raises(HistoryError, match=r"h\.edn: the history has a crash"):
         write_edn(replace(made, crashes=(3,)), tmp_path / "h.edn")
+    with pytest.raises(HistoryError, match=r"h\.edn: the history has an uncertain clock"):
+        write_edn(replace(made, clocks=(Clock(0, 5),)), tmp_path / "h.edn")
     with pytest.raises(HistoryError, match="cannot write the history"):
         write_edn(made, tmp_path / "none" / "h.edn")
 

@@ -15,7 +15,7 @@ from jepsen_blk.checker.verdict import check
 from jepsen_blk.errors import HistoryError
 from jepsen_blk.history import interchange
 from jepsen_blk.history.interchange import read_jsonl, write_jsonl
-from jepsen_blk.history.record import PENDING, F, Fence, History
+from jepsen_blk.history.record import PENDING, Clock, F, Fence, History
 
 WRITE = {
     "f": "write",
@@ -52,9 +52,15 @@ def test_the_designs_example_is_read(tmp_path: Path) -> None:
 
 def test_a_history_comes_back_as_it_was_written(tmp_path: Path) -> None:
     made = history(
-        [*_ops(atomic(1, ops=300, blocks=4)), Op(F.FLUSH, 0, 5, 6), write(999, 1, 2, outcome=FAIL, boot=2)],
+        [
+            *_ops(atomic(1, ops=300, blocks=4)),
+            Op(F.FLUSH, 0, 5, 6),
+            write(999, 1, 2, outcome=FAIL, boot=2),
+            write(998, 1, 2, fua=True),
+        ],
         fences=[Fence(7, 1), Fence(9)],
         crashes=[44],
+        clocks=[Clock(2, 1000)],
     )
     write_jsonl(made, tmp_path / "h.jsonl")
     assert differences(read_jsonl(tmp_path / "h.jsonl"), made) == []
@@ -102,7 +108,7 @@ def test_reads_that_did_not_succeed_need_no_value_and_flushes_no_block(tmp_path:
         ("{", "not valid JSON"),
         ("\udcff", "not valid JSON"),
         ("[1]", "not a JSON object"),
-        ({**WRITE, "f": "append"}, "'f' must be read, write, flush, fence or crash, not 'append'"),
+        ({**WRITE, "f": "append"}, "'f' must be read, write, flush, fence, crash or clock, not 'append'"),
         ({**WRITE, "f": ["write"]}, "'f' must be"),
         ({**WRITE, "outcome": "OK"}, "'outcome' must be ok, fail or info, not 'OK'"),
         ({k: v for k, v in WRITE.items() if k != "outcome"}, "'outcome' must be ok, fail or info, not None"),
@@ -135,6 +141,10 @@ def test_reads_that_did_not_succeed_need_no_value_and_flushes_no_block(tmp_path:
         ("\ufeff" + json.dumps({**WRITE, "value": 8}), "not valid JSON"),
         ('{"f":"crash","time":"' + "x" * 1000 + '"}', "xxx..."),
         ({"f": "crash", "time": "now"}, "'time' must be an integer"),
+        ({"f": "clock", "uncertainty": 5}, "'boot' is missing"),
+        ({"f": "clock", "boot": 1}, "'uncertainty' is missing"),
+        ({"f": "clock", "boot": 1, "uncertainty": 4 * 10**12}, "'uncertainty' must be from 0 to"),
+        ({**WRITE, "fua": 1}, "'fua' must be true or false, not 1"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, entry: dict[str, Any] | str, what: str) -> None:
@@ -244,3 +254,34 @@ def test_keys_of_other_tools_are_ignored(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_an_empty_history(tmp_path: Path) -> None:
     assert len(read_jsonl(store(tmp_path / "h.jsonl"))) == 0
+
+
+def test_fua_and_flushes_and_a_power_loss_are_read(tmp_path: Path) -> None:
+    path = store(
+        tmp_path / "h.jsonl",
+        {**WRITE, "fua": True},
+        {**WRITE, "value": 4243, "fua": False, "start": 1600, "finish": 1700},
+        {"f": "crash", "time": 2000},
+        {**WRITE, "f": "read", "value": 0, "start": 2100, "finish": 2200},
+    )
+    got = read_jsonl(path)
+    assert (got.fua.tolist(), got.crashes) == ([4242], (2000,))
+    (anomaly,) = check(got).anomalies
+    assert (anomaly.kind, anomaly.ops) == ("durability-loss", (0, 3))
+
+
+def test_a_request_of_several_blocks_is_a_row_for_each_with_equal_times(tmp_path: Path) -> None:
+    def request(f: str, values: list[int], start: int) -> list[dict[str, Any]]:
+        times = {"start": start, "finish": start + 500}
+        return [{**WRITE, "f": f, "block": 17 + i, "value": v, **times} for i, v in enumerate(values)]
+
+    rows = [*request("write", [1, 2, 3], 1000), *request("write", [4, 5, 6], 2000)]
+    whole = store(tmp_path / "whole.jsonl", *rows, *request("read", [4, 5, 6], 3000))
+    assert check(read_jsonl(whole)).verdict == "pass"
+    mixed = store(tmp_path / "mixed.jsonl", *rows, *request("read", [4, 2, 6], 3000))
+    (anomaly,) = check(read_jsonl(mixed)).anomalies
+    assert (anomaly.kind, anomaly.block, anomaly.ops) == ("lost-write", 18, (1, 4, 7))
+    during = store(
+        tmp_path / "during.jsonl", *rows, *request("read", [4, 2, 6], 2200), *request("read", [4, 5, 6], 3000)
+    )
+    assert check(read_jsonl(during)).verdict == "pass"  # each block is atomic, the request is not

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from histories import INFO, Op, atomic, history, read, write
+from histories import INFO, Op, atomic, flush, history, read, write
 
 from jepsen_blk.checker.lost_tail import adopt_lost_tails
 from jepsen_blk.checker.verdict import check
@@ -87,14 +87,12 @@ def test_the_json_is_the_contracts_object() -> None:
     assert (anomaly["kind"], anomaly["block"], anomaly["ops"]) == ("fenced-zombie", 0, [0, 1, 3])
 
 
-def test_what_a_power_loss_cut_off_is_not_judged_but_what_came_before_is() -> None:
-    lost = [write(1, 0, 10), read(1, 11, 12), write(2, 20, 30), read(1, 60, 70)]
+def test_a_power_loss_excuses_what_was_not_flushed_and_nothing_before_it() -> None:
+    lost = [write(1, 0, 10), read(1, 11, 12), flush(13, 14), write(2, 20, 30), read(1, 60, 70)]
     assert check(history(lost)).verdict == "fail"
-    result = check(history(lost, crashes=[50]))
-    assert result.verdict == "unknown"
-    assert any("lost power" in reason for reason in result.reasons)
-    early = [*lost, read(1, 40, 45)]
-    assert check(history(early, crashes=[50])).verdict == "fail"
+    assert check(history(lost, crashes=[50])).verdict == "pass"
+    assert check(history([*lost, read(1, 40, 45)], crashes=[50])).verdict == "fail"
+    assert check(history([*lost, flush(35, 40)], crashes=[50])).verdict == "fail"
 
 
 def test_a_value_of_a_lost_tail_is_adopted_as_an_indeterminate_write() -> None:

@@ -6,17 +6,17 @@ kind, and the whole list is bounded, with a reason that says how much was left o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from jepsen_blk.checker.classify import RANKS, Conflict, most_telling
-from jepsen_blk.checker.clusters import BlockClusters, block_clusters
-from jepsen_blk.checker.registers import Findings
+from jepsen_blk.checker.clusters import NO_ROW, BlockClusters, block_clusters
+from jepsen_blk.checker.durability import Judgement, Loss, explain_loss
 from jepsen_blk.checker.witness import minimal_witness
 from jepsen_blk.checker.wording import show_ms, tell_conflict
-from jepsen_blk.history.record import F, History, Int64s
+from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s
 from jepsen_blk.spec import Deadline
 
 MOST_SHOWN = 100
@@ -26,6 +26,8 @@ KINDS = (
     "torn",
     "misdirected",
     "aborted-read",
+    "durability-loss",
+    "split-survivor",
     *(kind for kind in RANKS if kind != "split-brain"),
     "phantom",
 )
@@ -59,21 +61,27 @@ class Anomaly:
         }
 
 
-def find_anomalies(
-    history: History, findings: Findings, deadline: Deadline
-) -> tuple[tuple[Anomaly, ...], str | None]:
+def find_anomalies(judged: Judgement, deadline: Deadline) -> tuple[tuple[Anomaly, ...], str | None]:
     """Return at most MOST_SHOWN anomalies, the most telling kinds first, and a word on those left out."""
+    history, findings = judged.history, judged.findings
     found = [*_duplicates(history, findings.twice)]
     total = len(np.unique(history.value[findings.twice]))
     for kind, rows in findings.bad_reads.items():
         first = _first_of_each_block(history, rows)
         total += len(first)
         found += [_bad_read(history, kind, int(row)) for row in first[:MOST_SHOWN]]
-    total += len(findings.conflicts)
-    for block in block_clusters(history, findings.conflicts[:MOST_SHOWN], findings, deadline):
-        conflict = most_telling(block, deadline)
-        if conflict:
-            found.append(_conflict(block, conflict))
+    for part, own in judged.parts:
+        total += len(own.conflicts)
+        for block in block_clusters(part, own.conflicts[:MOST_SHOWN], own, deadline):
+            conflict = most_telling(block, deadline)
+            if conflict:
+                found.append(_conflict(block, conflict))
+    lost = list({loss.block: loss for loss in reversed(judged.losses)}.values())
+    clashes = _first_of_each_block(history, judged.clashes[:, 1])
+    total += len(lost) + len(clashes)
+    found += [_loss(history, loss, deadline) for loss in lost[:MOST_SHOWN]]
+    found += [_clash(judged, int(row)) for row in clashes[:MOST_SHOWN]]
+    found = [_with_first_reads(judged, anomaly) for anomaly in found]
     found.sort(key=lambda anomaly: (KINDS.index(anomaly.kind), anomaly.block))
     left_out = total - min(len(found), MOST_SHOWN)
     more = f"{left_out} more anomalies are not listed" if left_out else None
@@ -105,6 +113,69 @@ def _conflict(block: BlockClusters, conflict: Conflict) -> Anomaly:
         older=conflict.older.value,
         newer=conflict.newer.value,
     )
+
+
+def _loss(history: History, loss: Loss, deadline: Deadline) -> Anomaly:
+    """A durable write that a power loss took: an older content of the block survived instead."""
+    witness = explain_loss(history, loss, deadline)
+    severity_ms = round((int(history.start[loss.read]) - witness.since_ns) / 1e6, 6)
+    how = "was acknowledged and flushed" if witness.flushed else "was acknowledged with FUA"
+    back = "the initial value" if loss.survivor == INITIAL else f"{loss.survivor}, which came before it"
+    return Anomaly(
+        kind="durability-loss",
+        block=loss.block,
+        ops=witness.lines,
+        severity_ms=severity_ms,
+        text=f"write {witness.value} to block {loss.block} {how}, then the storage lost power; "
+        f"{show_ms(severity_ms)} after the acknowledgement a read returned {back}",
+        older=loss.survivor,
+        newer=witness.value,
+    )
+
+
+def _clash(judged: Judgement, row: int) -> Anomaly:
+    """Two reads after a power loss, of two values from before it."""
+    history = judged.history
+    other = int(judged.clashes[judged.clashes[:, 1] == row][0, 0])
+    rows = tuple(sorted((other, row), key=lambda row: (int(history.start[row]), row)))
+    first, second = (int(history.value[row]) for row in rows)
+    shown = ["the initial value" if value == INITIAL else str(value) for value in (first, second)]
+    block = int(history.block[row])
+    return Anomaly(
+        kind="split-survivor",
+        block=block,
+        ops=_lines(history, _with_writes(history, rows)),
+        severity_ms=round((int(history.start[rows[1]]) - int(history.finish[rows[0]])) / 1e6, 6),
+        text=f"block {block} held {shown[0]} after the storage had lost power, and later {shown[1]}; "
+        "neither was written since, and only one can have survived",
+        older=second,
+        newer=first,
+    )
+
+
+def _with_first_reads(judged: Judgement, anomaly: Anomaly) -> Anomaly:
+    """Add the reads that show that a write took effect before the crash that cut it off, and not after it."""
+    history = judged.history
+    line = history.line if history.line is not None else np.arange(len(history))
+    rows = np.flatnonzero(np.isin(line, anomaly.ops))
+    for value in {anomaly.older, anomaly.newer}:
+        first = judged.first_seen.get(value, NO_ROW) if value is not None else NO_ROW
+        if first == NO_ROW:
+            continue
+        crash_ns = min((time for time in history.crashes if time > history.finish[first]), default=PENDING)
+        reads = (history.f[rows] == F.READ) & (history.value[rows] == value)
+        if not (reads & (history.finish[rows] < crash_ns)).any():
+            rows = np.append(rows, first)
+    if len(rows) == len(anomaly.ops):
+        return anomaly
+    by_start = rows[np.argsort(history.start[rows], kind="stable")]
+    return replace(anomaly, ops=_lines(history, tuple(by_start.tolist())))
+
+
+def _with_writes(history: History, reads: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the rows of these reads and of the writes that they saw, by start."""
+    wrote = np.flatnonzero((history.f == F.WRITE) & np.isin(history.value, history.value[list(reads)]))
+    return tuple(sorted((*wrote.tolist(), *reads), key=lambda row: (int(history.start[row]), row)))
 
 
 def _bad_read(history: History, kind: str, row: int) -> Anomaly:

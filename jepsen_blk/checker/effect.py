@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jepsen_blk.checker.clocks import uncertainty_ns
 from jepsen_blk.history.record import PENDING, History, Int64s
 from jepsen_blk.spec import Deadline
 
@@ -18,7 +19,8 @@ def closing_times(history: History, rows: Int64s, deadline: Deadline) -> Int64s:
 
     `fence`: at the first fence of its boot after its start (one at its start is concurrent). `error`: at
     its own finish, or at that fence if it comes first, so that each deadline is at least as strict as the
-    one before.
+    one before. The starts are those of clocks.widen, the earliest possible: where the boot's clock is
+    uncertain, only a fence after the latest possible start closes a write.
     """
     closing = np.full(len(rows), PENDING, dtype=np.int64)
     if deadline is Deadline.NEVER:
@@ -29,7 +31,8 @@ def closing_times(history: History, rows: Int64s, deadline: Deadline) -> Int64s:
         fences = [fence.time_ns for fence in history.fences if fence.boot == boot]
         times = np.sort(np.array(fences, dtype=np.int64))
         own = np.flatnonzero(boots == boot)
-        closing[own] = np.append(times, PENDING)[np.searchsorted(times, starts[own], side="right")]
+        sure = times - 2 * uncertainty_ns(history, boot)
+        closing[own] = np.append(times, PENDING)[np.searchsorted(sure, starts[own], side="right")]
     if deadline is Deadline.ERROR:
         closing = np.minimum(closing, history.finish[rows])
     return closing

@@ -41,7 +41,7 @@ def history_graph(history: History, anomaly: Mapping[str, Any]) -> nx.DiGraph:
         ("real-time", _real_time(history, rows)),
         ("process", _process(history, rows)),
         ("reads-from", _reads_from(history, rows)),
-        ("conflict", _contradiction(history, witness)),
+        ("conflict", _contradiction(history, witness[history.f[witness] != F.FLUSH])),
     ):
         graph.add_edges_from(((int(line[a]), int(line[b])) for a, b in pairs), kind=kind)
     return graph
@@ -57,7 +57,7 @@ def _attributes(history: History, row: int) -> dict[str, Any]:
         "start": int(history.start[row]),
         "finish": int(history.finish[row]),
         "outcome": Outcome(int(history.outcome[row])).name.lower(),
-        "label": f"{f} {_VALUES.get(value, value)}",
+        "label": f if f == "flush" else f"{f} {_VALUES.get(value, value)}",
     }
 
 

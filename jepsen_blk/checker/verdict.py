@@ -7,15 +7,17 @@ damage (nothing written, blocks never read again) is unknown, not a pass.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from jepsen_blk.checker.anomalies import Anomaly, find_anomalies
+from jepsen_blk.checker.clocks import widen
+from jepsen_blk.checker.durability import Judgement, durable, judge
 from jepsen_blk.checker.lost_tail import adopt_lost_tails
-from jepsen_blk.checker.registers import Findings, check_registers
-from jepsen_blk.history.record import PENDING, F, History, Int64s, Outcome
+from jepsen_blk.checker.registers import Findings
+from jepsen_blk.history.record import F, History, Int64s, Outcome
 from jepsen_blk.spec import Deadline
 
 Verdict = Literal["pass", "fail", "unknown"]
@@ -51,14 +53,13 @@ def check(history: History, deadline: Deadline | str = Deadline.FENCE) -> Result
     Raises ValueError for an unknown deadline, HistoryError if the history's times are on unrelated clocks.
     """
     deadline = Deadline(deadline)
-    judged = adopt_lost_tails(before_power_loss(history))
-    findings = check_registers(judged, deadline)
-    reasons = [*_doubts(history, judged, findings)]
-    anomalies, more = find_anomalies(judged, findings, deadline)
+    wide = widen(adopt_lost_tails(history))
+    judged = judge(wide, deadline)
+    reasons = [*_doubts(wide, judged.findings)]
+    anomalies, more = find_anomalies(judged, deadline)
+    same = not judged.findings.seen_open
     deadlines = {
-        other: _verdict(findings if other is deadline else check_registers(judged, other), reasons)
-        if findings.seen_open
-        else _verdict(findings, reasons)
+        other: _verdict(judged if same or other is deadline else judge(wide, other), reasons)
         for other in Deadline
     }
     return Result(
@@ -71,42 +72,36 @@ def check(history: History, deadline: Deadline | str = Deadline.FENCE) -> Result
     )
 
 
-def before_power_loss(history: History) -> History:
-    """Return what had begun before the first power loss of the storage; what it cut off is indeterminate.
-
-    After a power loss unflushed writes may be gone, which the rule of an atomic register does not know.
-    """
-    if not history.crashes:
-        return history
-    loss = min(history.crashes)
-    rows = np.flatnonzero(history.start < loss)
-    cut = history.finish[rows] >= loss
-    line = history.line if history.line is not None else np.arange(len(history), dtype=np.int64)
-    columns = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
-    kept = {name: getattr(history, name)[rows] for name in columns}
-    kept["outcome"] = np.where(cut & (kept["outcome"] == Outcome.OK), np.uint8(Outcome.INFO), kept["outcome"])
-    kept["finish"] = np.where(cut, PENDING, kept["finish"])
-    return replace(history, **kept, line=line[rows])
-
-
-def _verdict(findings: Findings, reasons: list[str]) -> Verdict:
-    if findings.bad_reads or len(findings.conflicts) or len(findings.twice):
+def _verdict(judged: Judgement, reasons: list[str]) -> Verdict:
+    if judged.contradicts():
         return "fail"
     return "unknown" if reasons else "pass"
 
 
-def _doubts(history: History, judged: History, findings: Findings) -> Iterator[str]:
+def _doubts(history: History, findings: Findings) -> Iterator[str]:
     if not len(history):
         yield "the history is empty: nothing was tested"
         return
     if not (history.f == F.WRITE).any():
         yield "the history has no write: nothing was tested"
-    if not ((judged.f == F.READ) & (judged.outcome == Outcome.OK)).any():
+    if not ((history.f == F.READ) & (history.outcome == Outcome.OK)).any():
         yield "no read was completed: whatever was written, nothing looked at it"
     if len(findings.unread):
         yield f"{_name(findings.unread)} never read after the last acknowledged write"
     if history.crashes:
-        yield "the storage lost power: only what had begun before that was judged"
+        yield from _crash_doubts(history)
+
+
+def _crash_doubts(history: History) -> Iterator[str]:
+    """What kept the power losses from showing damage."""
+    last = max(history.crashes)
+    acked = (history.f == F.WRITE) & (history.outcome == Outcome.OK) & (history.finish < last)
+    if not durable(history, history, np.flatnonzero(acked), last).any():
+        yield "nothing was flushed before the storage lost power: no write had to survive"
+    looked = (history.f == F.READ) & (history.outcome == Outcome.OK) & (history.start > last)
+    unseen = np.setdiff1d(history.block[acked], history.block[looked])
+    if len(unseen):
+        yield f"{_name(unseen)} not read after the storage had lost power"
 
 
 def _name(blocks: Int64s) -> str:

@@ -31,6 +31,8 @@ def _older(block: BlockClusters, a: Cluster, kind: str) -> str:
     if a.write == NO_ROW:
         return f"block {block.block} was never written before; "
     subject = f"write {a.value} to block {block.block}"
+    if _survived(block, a):
+        return f"{subject} survived a power loss, "
     if a.acked:
         return f"{subject} was acknowledged, "
     line = block.history.line
@@ -51,12 +53,19 @@ def _newer(block: BlockClusters, a: Cluster, b: Cluster) -> str:
         else "and "
     )
     read = bool(np.any(block.finishes(b.reads) <= block.maxs[a.order]))
-    if not b.acked:
+    if _survived(block, b):
+        how = "survived a power loss"
+    elif not b.acked:
         how = "was seen though not acknowledged"
     else:
         how = "was acknowledged and read" if read else "was acknowledged"
     to = f" to block {block.block}" if a.write == NO_ROW else ""
     return f"{link if a.write != NO_ROW else ''}write {b.value}{to} {how}"
+
+
+def _survived(block: BlockClusters, a: Cluster) -> bool:
+    """Tell whether this is what the block held after the crash that began its era (see eras.py)."""
+    return block.history.crashes == (a.start,) and a.start == a.finish
 
 
 def _ending(block: BlockClusters, conflict: Conflict) -> str:

@@ -233,11 +233,12 @@ def write_edn(history: History, path: Path) -> tuple[str, ...]:
 
     At equal times invocations come first, so that what is concurrent here is so there. A process
     that has more than one operation open, or that goes on after an :info, is given further numbers.
-    Raises HistoryError if the history has a crash, which Jepsen's register does not know, or if the file
-    cannot be written.
+    Raises HistoryError if the history has a crash or an uncertain clock, which Jepsen's register does not
+    know, or if the file cannot be written.
     """
-    if history.crashes:
-        raise HistoryError(f"{path}: the history has a crash, which a history.edn cannot say")
+    for what, there in (("a crash", history.crashes), ("an uncertain clock", history.clocks)):
+        if there:
+            raise HistoryError(f"{path}: the history has {what}, which a history.edn cannot say")
     register = history.f != F.FLUSH
     rows = np.flatnonzero(register)
     process = _processes(history, rows)

@@ -1,7 +1,7 @@
 """The interchange form: one JSON object a line, so that any tester's history can be checked here.
 
-Times are ns on one clock, value 0 means "never written"; a fence or a crash is a line of its own
-(`lines.py` has the table). Every mistake is an error that names file and line (counted from 1, as
+Times are ns on one clock, value 0 means "never written"; a fence, a crash or a clock is a line of
+its own (`lines.py` has the table). Every mistake is an error that names file and line (counted from 1, as
 editors do), because a silently dropped or patched operation would change the verdict. Line numbers
 in results count from 0.
 
@@ -25,15 +25,17 @@ from msgspec import UNSET
 from jepsen_blk.errors import HistoryError
 from jepsen_blk.history.lines import (
     OPERATION_KINDS,
+    ClockLine,
     CrashLine,
     FenceLine,
     Line,
     Operation,
+    Write,
     decode,
     explain,
     is_whole_lines,
 )
-from jepsen_blk.history.record import PENDING, F, Fence, History, Int64s
+from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s
 from jepsen_blk.history.rules import (
     OUTCOMES,
     cannot_read,
@@ -73,7 +75,7 @@ def read_jsonl(path: Path) -> History:
 
 
 def write_jsonl(history: History, path: Path) -> None:
-    """Write a history: row i becomes line i; fences and crashes come after the operations.
+    """Write a history: row i becomes line i; fences, crashes and clocks come after the operations.
 
     Raises HistoryError if the file cannot be written.
     """
@@ -84,6 +86,9 @@ def write_jsonl(history: History, path: Path) -> None:
                 file.write(encoder.encode_lines(_operations(history, slice(begin, begin + _ROWS_A_WRITE))))
             marks: list[Line] = [FenceLine(time=fence.time_ns, boot=fence.boot) for fence in history.fences]
             marks += [CrashLine(time=time_ns) for time_ns in history.crashes]
+            marks += [
+                ClockLine(boot=clock.boot, uncertainty=clock.uncertainty_ns) for clock in history.clocks
+            ]
             file.write(encoder.encode_lines(marks))
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -91,9 +96,12 @@ def write_jsonl(history: History, path: Path) -> None:
 
 def _operations(history: History, rows: slice) -> Iterator[Line]:
     names = {outcome: name for name, outcome in OUTCOMES.items()}
+    fua = set(history.fua.tolist())
     columns = [getattr(history, name)[rows].tolist() for name in _TYPES if name != "line"]
     for f, outcome, process, boot, block, value, start, finish in zip(*columns, strict=True):
         own: dict[str, Any] = {} if f == F.FLUSH else {"block": block, "value": value}
+        if f == F.WRITE and value in fua:
+            own["fua"] = True
         yield OPERATION_KINDS[f](
             process=process,
             start=start,
@@ -114,6 +122,8 @@ class _Reader:
         self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _TYPES}
         self._fences: list[Fence] = []
         self._crashes: list[int] = []
+        self._clocks: list[Clock] = []
+        self._fua: list[int] = []
 
     def take(self, chunk: bytes) -> None:
         """Add the next whole lines of the file."""
@@ -147,6 +157,8 @@ class _Reader:
             **column,
             fences=tuple(self._fences),
             crashes=tuple(self._crashes),
+            clocks=tuple(self._clocks),
+            fua=np.array(self._fua, dtype=np.int64),
             line=None if np.array_equal(line, np.arange(len(line))) else line,
         )
 
@@ -173,6 +185,8 @@ class _Reader:
                 self._fences.append(Fence(entry.time, 0 if entry.boot is UNSET else entry.boot))
             elif isinstance(entry, CrashLine):
                 self._crashes.append(entry.time)
+            elif isinstance(entry, ClockLine):
+                self._clocks.append(Clock(entry.boot, entry.uncertainty))
 
     def _append(self, entries: list[Any], numbers: Int64s) -> None:
         values = [entry.value for entry in entries]
@@ -191,6 +205,7 @@ class _Reader:
         mistake = first_mistake(part["f"], part["outcome"], has_value, part["start"], part["finish"])
         if mistake is not None:
             self._refuse(numbers[mistake.row], mistake.what)
+        self._fua += [entry.value for entry in entries if type(entry) is Write and entry.fua is True]
         for name, column in (part | {"line": numbers}).items():
             self._parts[name].append(column)
 

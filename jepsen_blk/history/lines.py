@@ -24,6 +24,7 @@ from jepsen_blk.history.rules import (
     PROCESS,
     SEEN,
     TIME,
+    UNCERTAINTY,
     WRITTEN,
     one_of,
     out_of_range,
@@ -36,6 +37,7 @@ Block = Annotated[int, Meta(ge=BLOCK.least, le=BLOCK.most)]
 Time = Annotated[int, Meta(ge=TIME.least, le=TIME.most)]
 Written = Annotated[int, Meta(ge=WRITTEN.least, le=WRITTEN.most)]
 Seen = Annotated[int, Meta(ge=SEEN.least, le=SEEN.most)]
+Uncertainty = Annotated[int, Meta(ge=UNCERTAINTY.least, le=UNCERTAINTY.most)]
 OutcomeName = Literal["ok", "fail", "info"]
 
 
@@ -48,7 +50,7 @@ class Operation(Line):
 
 
 class Write(Operation, tag="write", kw_only=True):
-    """A write; its value is written once in the whole file."""
+    """A write; its value is written once in the whole file. `fua`: it is durable once acknowledged."""
 
     process: Process
     block: Block
@@ -57,6 +59,7 @@ class Write(Operation, tag="write", kw_only=True):
     finish: Time | None
     outcome: OutcomeName
     boot: Boot | UnsetType = UNSET
+    fua: bool | UnsetType = UNSET
     code: ClassVar[int] = F.WRITE.value
 
 
@@ -99,15 +102,23 @@ class CrashLine(Line, tag="crash", kw_only=True):
     time: Time
 
 
+class ClockLine(Line, tag="clock", kw_only=True):
+    """The times of the operations of `boot` may be off by `uncertainty` ns, either way."""
+
+    boot: Boot
+    uncertainty: Uncertainty
+
+
 KINDS: dict[str, type[Line]] = {
     "read": Read,
     "write": Write,
     "flush": Flush,
     "fence": FenceLine,
     "crash": CrashLine,
+    "clock": ClockLine,
 }
 OPERATION_KINDS = {F[name.upper()]: KINDS[name] for name in OPERATIONS}
-_DECODER = msgspec.json.Decoder(Write | Read | Flush | FenceLine | CrashLine)
+_DECODER = msgspec.json.Decoder(Write | Read | Flush | FenceLine | CrashLine | ClockLine)
 _FIELDS = {kind: msgspec.structs.fields(kind) for kind in KINDS.values()}
 _OPTIONAL = {field.name for fields in _FIELDS.values() for field in fields if not field.required}
 
@@ -164,6 +175,8 @@ def _explain_field(field: inspect.Field, entry: dict[str, Any]) -> str:
     if value is None and any(isinstance(kind, inspect.NoneType) for kind in types):
         return ""
     for kind in types:
+        if isinstance(kind, inspect.BoolType) and type(value) is not bool:
+            return f"{name!r} must be true or false, not {shown(value)}"
         if not isinstance(kind, inspect.IntType):
             continue
         if type(value) is not int:

@@ -1,8 +1,8 @@
 """A history as Parquet, for notebooks and databases: the columns of `History`, compressed.
 
 f and outcome are names, as in the interchange form; a null finish is an operation that never
-completed, a null value or block is none. What is not a column (fences, crashes, lost tails) is JSON in
-the file's metadata. The rules are those of the interchange form, and so are the words; rows count
+completed, a null value or block is none. What is not a column (fences, crashes, clocks, values
+written with FUA, lost tails) is JSON in the file's metadata. The rules are those of the interchange form, and so are the words; rows count
 from 0. pyarrow is needed here only, hence an extra.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.errors import HistoryError, UserError
-from jepsen_blk.history.record import PENDING, F, Fence, History, Int64s, Outcome
+from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s, Outcome
 from jepsen_blk.history.rules import (
     BLOCK,
     BOOT,
@@ -59,6 +59,8 @@ def write_parquet(history: History, path: Path) -> None:
     marks = {
         "fences": [{"time": fence.time_ns, "boot": fence.boot} for fence in history.fences],
         "crashes": list(history.crashes),
+        "clocks": [{"boot": clock.boot, "uncertainty": clock.uncertainty_ns} for clock in history.clocks],
+        "fua": history.fua.tolist(),
         "lost_tails": sorted(history.lost_tails),
     }
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(marks)})
@@ -186,13 +188,23 @@ class _Reader:
                 Fence(_time(fence["time"]), _time(fence["boot"])) for fence in marks.get("fences", ())
             )
             crashes = tuple(map(_time, marks.get("crashes", ())))
+            clocks = tuple(
+                Clock(_time(clock["boot"]), _time(clock["uncertainty"])) for clock in marks.get("clocks", ())
+            )
+            fua = np.array([_time(value) for value in marks.get("fua", ())], dtype=np.int64)
             lost_tails = frozenset(map(_time, marks.get("lost_tails", ())))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HistoryError(
                 f"{self._path}: the metadata under {_KEY.decode()!r} must be a JSON object with fences, "
-                f"crashes and lost_tails: {_line(error)}"
+                f"crashes, clocks, fua and lost_tails: {_line(error)}"
             ) from error
-        return {"fences": fences, "crashes": crashes, "lost_tails": lost_tails}
+        return {
+            "fences": fences,
+            "crashes": crashes,
+            "clocks": clocks,
+            "fua": fua,
+            "lost_tails": lost_tails,
+        }
 
     def _refuse_where(self, wrong: npt.NDArray[np.bool_], name: str, values: Int64s, allowed: Range) -> None:
         if wrong.any():

@@ -68,13 +68,27 @@ class Fence:
     boot: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The times of operations of `boot` may be off by up to `uncertainty_ns`, either way."""
+
+    boot: int
+    uncertainty_ns: int
+
+
+def _no_values() -> Int64s:
+    return np.empty(0, dtype=np.int64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
     """A whole history as columns of equal length; row i is line i of the interchange file.
 
-    Shapes: every column is (n,). `line` maps a row to its line number where fences and crashes
+    Shapes: every column is (n,). `line` maps a row to its line number where fences, crashes and clocks
     stand between operations (None: row i is line i). `lost_tails` names the boots whose last
-    operations may be missing (a dead guest, a killed controller).
+    operations may be missing (a dead guest, a killed controller). `crashes` are the times at which the
+    storage lost power, `fua` the values whose writes carried FUA (forced unit access), in any order;
+    values and not a column, because few histories have any.
     """
 
     f: npt.NDArray[np.uint8]
@@ -88,6 +102,8 @@ class History:
     fences: tuple[Fence, ...] = ()
     crashes: tuple[int, ...] = ()
     lost_tails: frozenset[int] = field(default_factory=frozenset)
+    clocks: tuple[Clock, ...] = ()
+    fua: Int64s = field(default_factory=_no_values)
     line: Int64s | None = None
 
     def __len__(self) -> int:

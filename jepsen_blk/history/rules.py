@@ -37,6 +37,9 @@ WRITTEN = Range(1, LARGEST)
 SEEN = Range(FOREIGN, LARGEST)
 """The value of a write, and of a read: the latter may be 0 (never written) or a code of what is no stamp."""
 
+UNCERTAINTY = Range(0, 3600 * 10**9)
+"""Of a clock, in ns: clocks that may be an hour apart order nothing."""
+
 
 class Mistake(NamedTuple):
     """The first row (from 0) that breaks a rule, and in what way."""

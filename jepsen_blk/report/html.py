@@ -49,6 +49,7 @@ _KINDS = {
     "aborted-read": "a read returned a write that certainly failed",
     "future-read": "a read returned a value before it was written",
     "durability-loss": "a flushed write was gone after a power loss",
+    "split-survivor": "two old contents were read after one power loss",
 }
 
 

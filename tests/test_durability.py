@@ -1,0 +1,216 @@
+"""What a power loss may take: exact by exhaustive search, and each loss is pinned to its operations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from crashes import crowded, simulated, surrounded, survivable_blocks, tiny
+from histories import INFO, Op, flush, history, read, write
+
+from jepsen_blk.checker.anomalies import Anomaly
+from jepsen_blk.checker.durability import judge
+from jepsen_blk.checker.graph import history_graph
+from jepsen_blk.checker.verdict import check
+from jepsen_blk.history.record import INITIAL, Fence, History
+from jepsen_blk.spec import Deadline
+
+CRASH = 100
+NAMES = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
+
+
+def crashed(*ops: Op, crashes: tuple[int, ...] = (CRASH,)) -> History:
+    return history(ops, crashes=crashes)
+
+
+def only(found: History, deadline: Deadline = Deadline.FENCE) -> Anomaly:
+    (anomaly,) = check(found, deadline).anomalies
+    return anomaly
+
+
+def passes(*ops: Op, crashes: tuple[int, ...] = (CRASH,)) -> bool:
+    return not judge(crashed(*ops, crashes=crashes), Deadline.NEVER).contradicts()
+
+
+@pytest.mark.parametrize("deadline", list(Deadline))
+def test_agrees_with_exhaustive_search_on_tiny_histories(deadline: Deadline) -> None:
+    failed = 0
+    for seed in range(600):
+        found = (tiny, crowded, surrounded)[seed % 3](seed)
+        bad = {block for block, fine in survivable_blocks(found, deadline).items() if not fine}
+        result = check(found, deadline)
+        assert {anomaly.block for anomaly in result.anomalies} == bad, seed
+        assert (result.verdict == "fail") == bool(bad), seed
+        failed += bool(bad)
+    assert 150 < failed < 450
+
+
+@pytest.mark.parametrize("deadline", list(Deadline))
+def test_a_witness_contradicts_on_its_own(deadline: Deadline) -> None:
+    witnesses = 0
+    for seed in range(600):
+        found = (tiny, crowded, surrounded)[seed % 3](seed)
+        for anomaly in check(found, deadline).anomalies:
+            rows = list(anomaly.ops)
+            some = replace(found, **{name: getattr(found, name)[rows] for name in NAMES})
+            assert not survivable_blocks(some, deadline)[anomaly.block], (seed, anomaly)
+            witnesses += 1
+    assert witnesses > 120
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_never_flags_a_storage_that_keeps_what_was_flushed(seed: int) -> None:
+    healthy = simulated(seed, ops=400, blocks=8)
+    assert len(healthy.crashes) == 3
+    assert not judge(healthy, Deadline.NEVER).contradicts()
+
+
+def test_flags_a_storage_that_forgets_what_was_flushed() -> None:
+    kinds = [
+        {anomaly.kind for anomaly in check(simulated(seed, ops=400, blocks=8, forgets=True)).anomalies}
+        for seed in range(10)
+    ]
+    assert all("durability-loss" in found for found in kinds)
+
+
+OLD, NEW = write(1, 0, 10), write(2, 20, 30)
+
+
+def test_a_flushed_write_that_a_crash_took_is_a_loss_with_its_witness() -> None:
+    anomaly = only(crashed(OLD, NEW, read(2, 32, 34), flush(40, 50), read(1, 110, 120)))
+    assert (anomaly.kind, anomaly.block, anomaly.ops) == ("durability-loss", 0, (0, 1, 3, 4))
+    assert (anomaly.older, anomaly.newer) == (1, 2)
+    assert anomaly.severity_ms == pytest.approx(80e-6)
+    assert anomaly.text == (
+        "write 2 to block 0 was acknowledged and flushed, then the storage lost power; 8e-05 ms after the "
+        "acknowledgement a read returned 1, which came before it"
+    )
+
+
+def test_a_write_with_fua_needs_no_flush() -> None:
+    anomaly = only(crashed(OLD, NEW._replace(fua=True), read(INITIAL, 110, 120)))
+    assert (anomaly.kind, anomaly.ops) == ("durability-loss", (1, 2))
+    assert "acknowledged with FUA" in anomaly.text
+    assert "the initial value" in anomaly.text
+
+
+@pytest.mark.parametrize(
+    "covers", [(), (flush(30, 50),), (flush(40, CRASH),), (flush(40, 50, outcome=INFO),), (flush(25, 28),)]
+)
+def test_what_no_completed_flush_covers_may_be_gone(covers: tuple[Op, ...]) -> None:
+    for survivor in (1, 2):
+        assert passes(OLD, NEW, *covers, read(survivor, 110, 120))
+
+
+def test_what_overwrote_a_flushed_write_may_be_gone_but_not_the_flushed_one() -> None:
+    ops = [OLD, flush(12, 15), NEW]
+    assert [passes(*ops, read(value, 110, 120)) for value in (2, 1, INITIAL)] == [True, True, False]
+
+
+def test_a_survivor_concurrent_with_the_flushed_write_may_have_been_the_later_one() -> None:
+    overlapping = [write(1, 0, 25), NEW, flush(40, 50)]
+    assert passes(*overlapping, read(1, 110, 120))
+    assert not passes(*overlapping, read(1, 26, 28), read(2, 32, 35), read(1, 110, 120))
+
+
+def test_a_survivor_may_be_ruled_out_by_a_write_between() -> None:
+    """1 ended inside the time in which 3 held the block, and 3 came before 2, which is durable."""
+    around = [write(3, 0, 4), read(3, 18, 19), write(1, 2, 10)]
+    late = read(1, 110, 120)
+    assert passes(*around, write(2, 4, 30, fua=True), late)
+    anomaly = only(crashed(*around, write(2, 6, 30, fua=True), late))
+    assert (anomaly.kind, anomaly.ops) == ("durability-loss", (0, 2, 3, 1, 4))
+
+
+def test_what_a_crash_cut_off_may_survive_or_not() -> None:
+    for cut in (write(2, 90, None, outcome=INFO), write(2, 90, 130), write(2, 90, CRASH)):
+        ops = [OLD, flush(20, 30), cut]
+        assert passes(*ops, read(1, 140, 150))
+        assert passes(*ops, read(2, 140, 150))
+        assert passes(*ops, read(1, 104, 106), read(2, 140, 150)) == (cut.finish != CRASH)
+        assert not passes(*ops, read(2, 140, 150), read(1, 160, 170))
+
+
+def test_the_witness_holds_the_read_that_shows_when_a_cut_off_write_took_effect() -> None:
+    ops = [write(1, 80, None, outcome=INFO), read(1, 90, 95), write(2, 110, 120), read(1, 130, 140)]
+    assert only(crashed(*ops), Deadline.NEVER).ops == (0, 1, 2, 3)
+    assert passes(ops[0], *ops[2:])
+
+
+def test_a_read_under_way_at_a_crash_is_no_evidence_but_for_its_value() -> None:
+    assert passes(OLD, NEW, read(1, 90, 110), read(2, 120, 130))
+    assert only(crashed(OLD, NEW, read(7, 90, 110), read(2, 120, 130))).kind == "phantom"
+
+
+def test_two_survivors_of_one_crash_are_a_contradiction() -> None:
+    anomaly = only(crashed(OLD, NEW, read(2, 110, 120), read(1, 130, 140)))
+    assert (anomaly.kind, anomaly.ops) == ("split-survivor", (0, 1, 2, 3))
+    assert "held 2 after the storage had lost power, and later 1" in anomaly.text
+    again = [OLD, NEW, read(1, 110, 120), write(3, 130, 140), read(3, 141, 142)]
+    assert only(crashed(*again, read(2, 150, 160))).kind == "split-survivor"
+
+
+def test_a_value_that_one_crash_took_does_not_survive_the_next() -> None:
+    ops = [OLD, NEW, read(1, 110, 120), read(2, 210, 220)]
+    anomaly = only(crashed(*ops, crashes=(CRASH, 200)))
+    assert (anomaly.kind, anomaly.ops) == ("split-survivor", (0, 1, 2, 3))
+    assert passes(OLD, NEW, read(2, 110, 120), read(2, 210, 220), crashes=(CRASH, 200))
+
+
+def test_a_survivor_is_asked_at_every_crash_that_it_lived_through() -> None:
+    ops = [OLD, write(2, 110, 120), flush(130, 140), read(1, 210, 220)]
+    anomaly = only(crashed(*ops, crashes=(CRASH, 200)))
+    assert (anomaly.kind, anomaly.ops) == ("durability-loss", (0, 1, 2, 3))
+    assert passes(OLD, write(2, 110, 120), read(1, 210, 220), crashes=(CRASH, 200))
+
+
+def test_between_crashes_each_block_is_still_an_atomic_register() -> None:
+    before = crashed(OLD, NEW, read(1, 40, 50), read(2, 110, 120))
+    assert (only(before).kind, only(before).ops) == ("lost-write", (0, 1, 2))
+    after = crashed(OLD, NEW, read(1, 110, 120), write(3, 130, 140), read(1, 150, 160))
+    assert (only(after).kind, only(after).ops) == ("lost-write", (0, 3, 4))
+    assert "write 1 to block 0 survived a power loss, then write 3 was acknowledged" in only(after).text
+
+
+def test_a_crash_closes_no_indeterminate_write_but_a_fence_does() -> None:
+    late = [write(1, 0, 20, outcome=INFO), write(2, 110, 120), read(2, 130, 140), read(1, 150, 160)]
+    found = crashed(*late)
+    assert [check(found).deadlines[deadline] for deadline in Deadline][::2] == ["unknown", "fail"]
+    assert check(replace(found, fences=(Fence(50),))).verdict == "fail"
+
+
+def test_a_write_that_took_effect_unseen_is_judged_in_its_own_era() -> None:
+    """1 was closed while 2 held the block, so the crash cannot have brought it back."""
+    ops = [write(2, 0, 10), write(1, 20, 30, outcome=INFO), read(2, 60, 70), read(1, 110, 120)]
+    assert judge(history(ops, [Fence(40)], crashes=[CRASH]), Deadline.FENCE).contradicts()
+    assert not judge(history(ops, [Fence(80)], crashes=[CRASH]), Deadline.FENCE).contradicts()
+
+
+def test_sparse_blocks_and_order_of_rows_do_not_matter() -> None:
+    found = crashed(*(op._replace(block=2**62) for op in (OLD, NEW)), flush(40, 50), read(1, 110, 120, 2**62))
+    rows = np.array([3, 2, 1, 0])
+    shuffled = replace(found, **{name: getattr(found, name)[rows] for name in NAMES})
+    assert only(shuffled).block == only(found).block == 2**62
+    assert only(shuffled).ops == (3, 2, 1, 0)
+
+
+def test_a_crash_that_could_not_have_shown_damage_is_unknown_and_says_why() -> None:
+    flushed = check(crashed(OLD, NEW, flush(40, 50), read(2, 110, 120)))
+    assert (flushed.verdict, flushed.reasons) == ("pass", ())
+    unflushed = check(crashed(OLD, NEW, read(2, 110, 120)))
+    assert unflushed.verdict == "unknown"
+    assert unflushed.reasons == (
+        "nothing was flushed before the storage lost power: no write had to survive",
+    )
+    unread = check(crashed(OLD, NEW, flush(40, 50), read(2, 60, 70)))
+    assert unread.verdict == "unknown"
+    assert unread.reasons == ("block 0 was not read after the storage had lost power",)
+
+
+def test_the_graph_of_a_loss_shows_its_flush_and_no_order_with_it() -> None:
+    found = crashed(OLD, NEW, flush(40, 50), read(1, 110, 120))
+    graph = history_graph(found, only(found).to_json())
+    assert graph.nodes[2]["label"] == "flush"
+    conflicts = [(a, b) for a, b, data in graph.edges(data=True) if data["kind"] == "conflict"]
+    assert sorted(conflicts) == [(0, 1), (1, 3)]

@@ -102,6 +102,9 @@ def check(
     deadline: Annotated[
         str | None, typer.Option(help="Until when an indeterminate write may land: never, fence, error.")
     ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write what lets others confirm the verdict.")
+    ] = None,
     as_json: AsJson = False,
     store: Store = Path("store"),
 ) -> int:
@@ -113,6 +116,10 @@ def check(
     wanted = parse_deadline(deadline)
     subject = path or latest(store)
     results = judge_path(subject, wanted)
+    if certificate:
+        from jepsen_blk.certify import write_certificate
+
+        write_certificate(subject, results, certificate)
     if as_json:
         typer.echo(json.dumps(results))
     else:
@@ -120,15 +127,31 @@ def check(
     return _EXIT_OF_VERDICT[results["verdict"]]
 
 
+@app.command("verify-certificate")
+def verify_certificate(
+    certificate: Annotated[
+        str, typer.Argument(metavar="CERTIFICATE", help="What check --certificate wrote.")
+    ],
+    history: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="The history it is of.")],
+) -> int:
+    """Confirm a certificate by a small program that shares no code with the checker."""
+    from jepsen_blk import verify_certificate as verifier
+
+    return verifier.main([certificate, history])
+
+
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A history: .blk, .jsonl, .edn or .parquet.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|FILE", help="A run, a .blk, .jsonl, .edn or .parquet.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A new file: .jsonl, .edn or .parquet.")],
 ) -> int:
     """Write a history in another form."""
     from jepsen_blk.history.formats import convert
+    from jepsen_blk.recheck import history_file
 
-    for note in convert(source, target):
+    for note in convert(history_file(source), target):
         typer.echo(f"note: {note}", err=True)
     return EXIT_PASS
 

@@ -14,7 +14,7 @@ from jepsen_blk.errors import UserError
 from jepsen_blk.history.formats import FORMS, forms_given, read_history
 from jepsen_blk.judge import judge_run
 from jepsen_blk.spec import Deadline
-from jepsen_blk.store import find_run
+from jepsen_blk.store import JOURNAL, find_run
 
 
 def judge_path(path: Path, deadline: Deadline | None = None) -> dict[str, Any]:
@@ -45,3 +45,8 @@ def parse_deadline(name: str | None) -> Deadline | None:
         return None if name is None else Deadline(name)
     except ValueError as error:
         raise UserError(f"--deadline: no deadline {name!r}; there are {', '.join(Deadline)}") from error
+
+
+def history_file(path: Path) -> Path:
+    """Return the file that holds the history of a run directory or is it; raises like `judge_path`."""
+    return find_run(path) / JOURNAL if path.is_dir() else path

@@ -15,7 +15,7 @@ BLOCKS = st.integers(0, 3) | st.integers(0, PENDING - 1)
 
 @st.composite
 def histories(draw: st.DrawFn, marks: bool = True) -> History:
-    """Draw up to 30 operations and, with `marks`, flushes, fences, crashes, clocks, FUA, several boots, odd reads."""
+    """Draw up to 30 operations and, with `marks`, flushes, FUA, marks, several boots, odd reads."""
     values = draw(st.lists(st.integers(1, 60) | st.integers(1, PENDING - 1), max_size=30, unique=True))
     ops = [draw(_operation(value, marks)) for value in values]
     if not marks:

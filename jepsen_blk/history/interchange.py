@@ -79,22 +79,26 @@ def write_jsonl(history: History, path: Path) -> None:
 
     Raises HistoryError if the file cannot be written.
     """
-    encoder = msgspec.json.Encoder()
     try:
         with path.open("wb") as file:
-            for begin in range(0, len(history), _ROWS_A_WRITE):
-                file.write(encoder.encode_lines(_operations(history, slice(begin, begin + _ROWS_A_WRITE))))
-            marks: list[Line] = [FenceLine(time=fence.time_ns, boot=fence.boot) for fence in history.fences]
-            marks += [CrashLine(time=time_ns) for time_ns in history.crashes]
-            marks += [
-                ClockLine(boot=clock.boot, uncertainty=clock.uncertainty_ns) for clock in history.clocks
-            ]
-            file.write(encoder.encode_lines(marks))
+            file.writelines(jsonl(history))
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
-def _operations(history: History, rows: slice) -> Iterator[Line]:
+def jsonl(history: History) -> Iterator[bytes]:
+    """Yield what `write_jsonl` writes, in pieces of whole lines."""
+    encoder = msgspec.json.Encoder()
+    for begin in range(0, len(history), _ROWS_A_WRITE):
+        yield encoder.encode_lines(operations(history, slice(begin, begin + _ROWS_A_WRITE)))
+    marks: list[Line] = [FenceLine(time=fence.time_ns, boot=fence.boot) for fence in history.fences]
+    marks += [CrashLine(time=time_ns) for time_ns in history.crashes]
+    marks += [ClockLine(boot=clock.boot, uncertainty=clock.uncertainty_ns) for clock in history.clocks]
+    yield encoder.encode_lines(marks)
+
+
+def operations(history: History, rows: slice) -> Iterator[Line]:
+    """Yield the lines of the operations in these rows."""
     names = {outcome: name for name, outcome in OUTCOMES.items()}
     fua = set(history.fua.tolist())
     columns = [getattr(history, name)[rows].tolist() for name in _TYPES if name != "line"]

@@ -16,9 +16,9 @@ from check import COLUMNS, machine, make
 
 from jepsen_blk.certify import write_certificate
 from jepsen_blk.checker.certificate import linearize
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.interchange import write_jsonl
 from jepsen_blk.history.record import History
-from jepsen_blk.spec import Deadline
 from jepsen_blk.verify_certificate import verify
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_blk.checker.certificate import certificate
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
 from jepsen_blk.history.formats import read_history
 from jepsen_blk.history.interchange import jsonl
 from jepsen_blk.recheck import history_file
-from jepsen_blk.spec import Deadline
 
 
 def write_certificate(subject: Path, results: dict[str, Any], out: Path) -> None:
-    """Certify the results of `judge_path(subject)`; raises UserError if that cannot be or `out` not be written."""
+    """Certify the results of `judge_path(subject)`; raises UserError if that cannot be."""
     history = read_history(history_file(subject)).history
     if history.crashes or history.clocks:
         what = "a power loss" if history.crashes else "an uncertain clock"

@@ -6,7 +6,6 @@ What is heavy is imported by the verb that needs it, so that --help and a mistyp
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from jepsen_blk import __version__
 from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
@@ -67,6 +65,10 @@ def run(
     keep_lab: Annotated[bool, typer.Option("--keep-lab", help="Leave the lab up until Ctrl-C.")] = False,
 ) -> int:
     """Run one test; options lay over the specification."""
+    import asyncio
+
+    from rich.console import Console
+
     from jepsen_blk.doctor import require_runnable
     from jepsen_blk.options import read_spec
     from jepsen_blk.store import require_store
@@ -110,7 +112,6 @@ def check(
 ) -> int:
     """Judge a stored run or a history again."""
     from jepsen_blk.recheck import judge_path, parse_deadline
-    from jepsen_blk.report.terminal import print_verdict
     from jepsen_blk.store import latest
 
     wanted = parse_deadline(deadline)
@@ -123,6 +124,10 @@ def check(
     if as_json:
         typer.echo(json.dumps(results))
     else:
+        from rich.console import Console
+
+        from jepsen_blk.report.terminal import print_verdict
+
         print_verdict(results, subject if subject.is_dir() else None, Console(highlight=False))
     return _EXIT_OF_VERDICT[results["verdict"]]
 
@@ -165,6 +170,8 @@ def doctor(as_json: AsJson = False) -> int:
     if as_json:
         typer.echo(json.dumps(to_json(checks)))
     else:
+        from rich.console import Console
+
         Console(highlight=False).print(table(checks))
         for check in checks:
             if check.remedy:
@@ -192,6 +199,8 @@ def image(
     spec: Annotated[Path | None, typer.Argument(metavar="SPEC.toml", help="The specification.")] = None,
 ) -> int:
     """Build the guest's image and its pre-booted state now, so that the first test starts at once."""
+    import asyncio
+
     from jepsen_blk.doctor import require_runnable
     from jepsen_blk.lab.choose import prepare_lab
     from jepsen_blk.options import read_spec

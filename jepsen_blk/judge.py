@@ -17,10 +17,11 @@ import numpy as np
 
 from jepsen_blk.checker.blame import explain
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.events import Event, read_events
 from jepsen_blk.history.journal import Journal, read_journal
 from jepsen_blk.history.record import F, History, Outcome
-from jepsen_blk.spec import Deadline, Spec, load_spec
+from jepsen_blk.spec import Spec, load_spec
 
 JOURNAL = "history.blk"
 EVENTS = "events.jsonl"

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
 from jepsen_blk.history.formats import FORMS, forms_given, read_history
-from jepsen_blk.judge import judge_run
-from jepsen_blk.spec import Deadline
 from jepsen_blk.store import JOURNAL, find_run
 
 
@@ -25,6 +24,8 @@ def judge_path(path: Path, deadline: Deadline | None = None) -> dict[str, Any]:
     malformed.
     """
     if path.is_dir():
+        from jepsen_blk.judge import judge_run
+
         return judge_run(find_run(path), deadline)
     if path.suffix not in FORMS:
         known = f"give a run directory, {forms_given(FORMS)}"

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import SpecError
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.conflict import ConflictModel
@@ -39,14 +40,6 @@ _FENCING = (
     HandoffPolicy.EPOCH,
     HandoffPolicy.SINGLE_WRITER,
 )
-
-
-class Deadline(StrEnum):
-    """Until when an indeterminate write may still take effect."""
-
-    NEVER = "never"
-    FENCE = "fence"
-    ERROR = "error"
 
 
 class _Table(BaseModel):

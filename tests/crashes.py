@@ -10,8 +10,8 @@ import numpy as np
 from histories import FAIL, INFO, OK, Op, history
 
 from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, F, Fence, History
-from jepsen_blk.spec import Deadline
 
 
 class _Step(NamedTuple):

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, PENDING, Clock, F, Fence, History, Outcome
-from jepsen_blk.spec import Deadline
 
 OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
 

@@ -10,8 +10,8 @@ from histories import FAIL, INFO, Op, atomic, flush, history, read, write
 
 from jepsen_blk.checker.anomalies import KINDS, MOST_SHOWN, Anomaly
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import FOREIGN, PHANTOM, TORN, F, Fence, History
-from jepsen_blk.spec import Deadline
 
 A, B, C = 9_000_001, 9_000_002, 9_000_003
 MS = 1_000_000

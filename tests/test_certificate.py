@@ -20,13 +20,13 @@ from histories import FAIL, INFO, OK, Op, atomic, history, read, write
 from jepsen_blk import cli, verify_certificate
 from jepsen_blk.certify import write_certificate
 from jepsen_blk.checker.certificate import certificate, linearize
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
 from jepsen_blk.history.formats import read_history
 from jepsen_blk.history.interchange import write_jsonl
 from jepsen_blk.history.journal import JournalWriter
 from jepsen_blk.history.record import FOREIGN, PENDING, ROW, TORN, Clock, F, Fence, History
 from jepsen_blk.recheck import judge_path
-from jepsen_blk.spec import Deadline
 
 DEADLINES = list(Deadline)
 BOOT = 1 << 40

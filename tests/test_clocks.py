@@ -10,8 +10,8 @@ from histories import INFO, Op, atomic, flush, history, read, write
 
 from jepsen_blk.checker.clocks import widen
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, Clock, Fence, History
-from jepsen_blk.spec import Deadline
 
 
 def on_two_clocks(seed: int, off_by: int) -> History:

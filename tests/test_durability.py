@@ -13,8 +13,8 @@ from jepsen_blk.checker.anomalies import Anomaly
 from jepsen_blk.checker.durability import judge
 from jepsen_blk.checker.graph import history_graph
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, Fence, History
-from jepsen_blk.spec import Deadline
 
 CRASH = 100
 NAMES = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")

@@ -21,8 +21,9 @@ ROOMS = {
     "jepsen_blk.errors": (),
     "jepsen_blk.storage": BASE,
     "jepsen_blk.history": BASE,
-    "jepsen_blk.spec": (*BASE, "jepsen_blk.storage.conflict"),
-    "jepsen_blk.checker": (*BASE, "jepsen_blk.history", "jepsen_blk.spec", "jepsen_blk.storage"),
+    "jepsen_blk.deadline": (),
+    "jepsen_blk.spec": (*BASE, "jepsen_blk.deadline", "jepsen_blk.storage.conflict"),
+    "jepsen_blk.checker": (*BASE, "jepsen_blk.deadline", "jepsen_blk.history", "jepsen_blk.storage"),
     "jepsen_blk.lab": (
         *(*BASE, "jepsen_blk", "jepsen_blk.spec", "jepsen_blk.storage", "jepsen_blk.history"),
         "workloads",

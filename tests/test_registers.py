@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.registers import check_registers
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import HistoryError
 from jepsen_blk.history.record import F, Fence, History
-from jepsen_blk.spec import Deadline
 
 DEADLINES = list(Deadline)
 

@@ -9,8 +9,8 @@ from histories import INFO, Op, atomic, flush, history, read, write
 
 from jepsen_blk.checker.lost_tail import adopt_lost_tails
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, F, Fence, Outcome
-from jepsen_blk.spec import Deadline
 from jepsen_blk.stamp import SEQUENCE_BITS
 
 BOOT1 = 1 << SEQUENCE_BITS

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from jepsen_blk.checker.graph import MOST_NODES, history_graph
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import F, Fence, History
-from jepsen_blk.spec import Deadline
 
 NAMES = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
 VALUE_KINDS = {"phantom", "torn", "misdirected", "future-read", "aborted-read"}

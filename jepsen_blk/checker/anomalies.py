@@ -16,8 +16,8 @@ from jepsen_blk.checker.clusters import NO_ROW, BlockClusters, block_clusters
 from jepsen_blk.checker.durability import Judgement, Loss, explain_loss
 from jepsen_blk.checker.witness import minimal_witness
 from jepsen_blk.checker.wording import show_ms, tell_conflict
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s
-from jepsen_blk.spec import Deadline
 
 MOST_SHOWN = 100
 KINDS = (
@@ -65,7 +65,7 @@ def find_anomalies(judged: Judgement, deadline: Deadline) -> tuple[tuple[Anomaly
     """Return at most MOST_SHOWN anomalies, the most telling kinds first, and a word on those left out."""
     history, findings = judged.history, judged.findings
     found = [*_duplicates(history, findings.twice)]
-    total = len(np.unique(history.value[findings.twice]))
+    total = len(set(history.value[findings.twice].tolist()))
     for kind, rows in findings.bad_reads.items():
         first = _first_of_each_block(history, rows)
         total += len(first)

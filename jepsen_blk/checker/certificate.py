@@ -21,9 +21,9 @@ from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.index import index_values
 from jepsen_blk.checker.lost_tail import adopt_lost_tails
 from jepsen_blk.checker.verdict import Verdict
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.interchange import operations
 from jepsen_blk.history.record import INITIAL, F, History, Int64s, Outcome
-from jepsen_blk.spec import Deadline
 
 FORMAT = 1
 _COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepsen_blk.checker.clusters import BEFORE_ALL, NO_ROW, BlockClusters, Cluster
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import Int64s
-from jepsen_blk.spec import Deadline
 
 _MOST_OLDER = 64
 _MOST_NEWER = 8

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepsen_blk.checker.effect import closing_times
-from jepsen_blk.checker.registers import Findings
+from jepsen_blk.checker.findings import Findings
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, F, History, Int64s, Outcome
-from jepsen_blk.spec import Deadline
 
 BEFORE_ALL = -(2**62)
 """Start and finish of the imagined write of the initial value."""

@@ -29,10 +29,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.checker.engine import Engine
 from jepsen_blk.checker.eras import NONE, Era, split_at_crashes
-from jepsen_blk.checker.registers import Findings, check_registers
+from jepsen_blk.checker.findings import Findings
+from jepsen_blk.checker.registers import check_registers
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, F, History, Int64s, Outcome
-from jepsen_blk.spec import Deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,14 @@ class _Clusters:
         return np.where(values == INITIAL, writes + places, np.searchsorted(self.values[:writes], values))
 
 
-def judge(history: History, deadline: Deadline) -> Judgement:
-    """Judge a history under one deadline, across its crashes; raises what check_registers raises."""
-    findings = check_registers(history, deadline)
+def judge(history: History, deadline: Deadline, engine: Engine = check_registers) -> Judgement:
+    """Judge a history under one deadline, across its crashes; raises what the engine raises."""
+    findings = engine(history, deadline)
     nothing = np.empty(0, dtype=np.int64)
     if not history.crashes:
         return Judgement(history, findings, ((history, findings),), (), nothing.reshape(0, 2), {})
     split = split_at_crashes(history, findings, deadline)
-    parts = tuple((era.history, check_registers(era.history, deadline)) for era in split.eras)
+    parts = tuple((era.history, engine(era.history, deadline)) for era in split.eras)
     losses = [
         loss
         for era, (_, found) in zip(split.eras, parts, strict=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from jepsen_blk.checker.clocks import uncertainty_ns
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, History, Int64s
-from jepsen_blk.spec import Deadline
 
 
 def closing_times(history: History, rows: Int64s, deadline: Deadline) -> Int64s:

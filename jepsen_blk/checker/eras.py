@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.checker.effect import closing_times
-from jepsen_blk.checker.registers import Findings
+from jepsen_blk.checker.findings import Findings
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s, Outcome
-from jepsen_blk.spec import Deadline
 
 NONE = -1
 _COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")

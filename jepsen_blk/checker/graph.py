@@ -14,8 +14,8 @@ import numpy as np
 
 from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.lost_tail import adopt_lost_tails
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import FOREIGN, INITIAL, PENDING, PHANTOM, TORN, F, History, Int64s, Outcome
-from jepsen_blk.spec import Deadline
 
 MOST_NODES = 60
 _VALUES = {INITIAL: "initial", PHANTOM: "phantom", TORN: "torn", FOREIGN: "foreign"}

@@ -15,7 +15,7 @@ from jepsen_blk.stamp import SEQUENCE_BITS
 
 _SLICE = 1 << 17
 _SLACK = 1 << 20
-_MOST_RUNS = 1024
+MOST_RUNS = 1024
 
 
 class Index(Protocol):
@@ -28,6 +28,12 @@ class Index(Protocol):
 
     def keys(self, places: Int64s) -> Int64s:
         """Return the keys at these places."""
+
+    def runs(self) -> tuple[Int64s, Int64s]:
+        """Return the first key of each run of consecutive keys, sorted, and its place; at last the size.
+
+        Shapes (runs,) and (runs + 1,); there is always a run, be it empty.
+        """
 
 
 class _Runs:
@@ -55,6 +61,9 @@ class _Runs:
         run = np.searchsorted(self._first, places, side="right") - 1
         return np.asarray(places - self._first[run] + self._lows[run], dtype=np.int64)
 
+    def runs(self) -> tuple[Int64s, Int64s]:
+        return self._lows, np.append(self._first, self.size)
+
 
 class _Sorted:
     """Any keys, found by bisection."""
@@ -73,6 +82,12 @@ class _Sorted:
 
     def keys(self, places: Int64s) -> Int64s:
         return np.asarray(self._keys[places], dtype=np.int64)
+
+    def runs(self) -> tuple[Int64s, Int64s]:
+        if not self.size:
+            return np.zeros(1, dtype=np.int64), np.zeros(2, dtype=np.int64)
+        first = np.flatnonzero(np.diff(self._keys, prepend=self._keys[0] - 2) != 1)
+        return self._keys[first], np.append(first, self.size)
 
 
 def index_blocks(history: History) -> Index:
@@ -93,16 +108,24 @@ def index_values(history: History) -> Index:
         part = slice(low, low + _SLICE)
         value = history.value[part][history.f[part] == F.WRITE]
         writes += len(value)
-        while len(value) and len(least) <= _MOST_RUNS:
+        while len(value) and len(least) <= MOST_RUNS:
             boot = int(value[0]) >> SEQUENCE_BITS
             mine = value >> SEQUENCE_BITS == boot
             own = value[mine]
             least[boot] = min(least.get(boot, int(own[0])), int(own.min()))
             greatest[boot] = max(greatest.get(boot, int(own[0])), int(own.max()))
             value = value[~mine]
-    boots = sorted(least)
-    sizes = [greatest[boot] - least[boot] + 1 for boot in boots]
-    if not boots or len(boots) > _MOST_RUNS or sum(sizes) > 2 * writes + _SLACK:
+    extremes = (np.array(list(ends.values()), dtype=np.int64) for ends in (least, greatest))
+    return index_between(history, writes, *extremes)
+
+
+def index_between(history: History, writes: int, least: Int64s, greatest: Int64s) -> Index:
+    """Index the values of that many writes, given the least and the greatest of each boot.
+
+    If they lie too far apart to be runs, or if the boots are more than MOST_RUNS, they are sorted.
+    """
+    lows = np.sort(least)
+    sizes = np.sort(greatest) - lows + 1
+    if not 0 < len(lows) <= MOST_RUNS or sum(sizes.tolist()) > 2 * writes + _SLACK:
         return _Sorted(history.value[history.f == F.WRITE])
-    lows = [least[boot] for boot in boots]
-    return _Runs(np.array(lows, dtype=np.int64), np.array(sizes, dtype=np.int64))
+    return _Runs(lows, sizes)

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jepsen_blk.checker.written import Written
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import FOREIGN, INITIAL, PENDING, TORN, F, Fence, Outcome
-from jepsen_blk.spec import Deadline
 from jepsen_blk.stamp import SEQUENCE_BITS
 
 NO_BOOT = -1

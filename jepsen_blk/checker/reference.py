@@ -11,8 +11,8 @@ from itertools import combinations
 import numpy as np
 
 from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import FOREIGN, INITIAL, TORN, F, History, Outcome
-from jepsen_blk.spec import Deadline
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,37 +26,18 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.checker.findings import LONGEST_NS, NEVER, READ_KINDS, Findings, require_one_clock
 from jepsen_blk.checker.index import Index, index_blocks, index_values
-from jepsen_blk.errors import HistoryError
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import FOREIGN, INITIAL, PENDING, TORN, F, History, Int64s, Outcome
-from jepsen_blk.spec import Deadline
 
 _SLICE = 1 << 17
 _RANGE = 1 << 20
-_NONE = -1
-_LONGEST_NS = 1 << 61
 
 _ABSENT, _ACKED, _FAILED, _OPEN, _TWICE = range(5)
 """States of a cell: no such write, then the outcomes in their order; _TWICE: two writes of one value."""
 
 Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What contradicts an atomic register; `bad_reads`, `conflicts` and `twice` empty: nothing does.
-
-    `bad_reads` maps a kind (phantom, torn, foreign, misdirected, future-read, aborted-read) to rows of
-    reads. `conflicts` holds the blocks in which two clusters must each precede the other, `twice` the
-    rows of writes whose value another write has too, `unread` the blocks with an acknowledged write
-    that no read came after. `seen_open`: a read saw an indeterminate write, so the deadline matters.
-    """
-
-    bad_reads: dict[str, Int64s]
-    conflicts: Int64s
-    twice: Int64s
-    unread: Int64s
-    seen_open: bool
 
 
 @dataclass(slots=True)
@@ -73,7 +54,7 @@ class _Cells:
     @classmethod
     def empty(cls, count: int) -> _Cells:
         return cls(
-            block=np.full(count + 1, _NONE, dtype=np.int32),
+            block=np.full(count + 1, NEVER, dtype=np.int32),
             state=np.zeros(count + 1, dtype=np.uint8),
             seen=np.zeros(count + 1, dtype=np.bool_),
             start=np.zeros(count + 1, dtype=np.int64),
@@ -96,11 +77,11 @@ def check_registers(history: History, deadline: Deadline = Deadline.FENCE) -> Fi
     values = index_values(history)
     blocks = index_blocks(history)
     cells = _Cells.empty(values.size)
-    ends = _Ends(*(np.full(blocks.size, _NONE, dtype=np.int64) for _ in range(3)))
+    ends = _Ends(*(np.full(blocks.size, NEVER, dtype=np.int64) for _ in range(3)))
     twice = _take_writes(history, deadline, values, blocks, cells, ends)
     bad_reads = _take_reads(history, values, blocks, cells, ends)
     cells.start = np.empty(0, dtype=np.int64)
-    unread = np.flatnonzero((ends.acked != _NONE) & (ends.read < ends.acked))
+    unread = np.flatnonzero((ends.acked != NEVER) & (ends.read < ends.acked))
     return Findings(
         bad_reads=bad_reads,
         conflicts=blocks.keys(_conflicts(cells, ends.initial)),
@@ -171,7 +152,7 @@ def _take_reads(
         np.minimum.at(cells.minf, cell, finish)
         np.maximum.at(cells.maxs, cell, start)
         cells.seen[cell] = True
-    return {kind: np.concatenate(rows) for kind, rows in found.items()}
+    return {kind: np.concatenate(found[kind]) for kind in READ_KINDS if kind in found}
 
 
 def _kinds(value: Int64s, block: Int64s, cells: _Cells, cell: Int64s) -> Iterator[tuple[str, Bools]]:
@@ -198,23 +179,24 @@ def _conflicts(cells: _Cells, initial: Int64s) -> Int64s:
     live = (cells.state == _ACKED) | ((cells.state == _OPEN) & cells.seen)
     if not live.any():
         return np.empty(0, dtype=np.int64)
-    first = int(min(cells.minf.min(), cells.maxs.min(where=live, initial=PENDING))) - 2
-    last = int(max(cells.minf.max(where=live, initial=0), cells.maxs.max(), initial.max()))
+    first = int(min(times.min(where=live, initial=PENDING) for times in (cells.minf, cells.maxs)))
+    last = int(max(times.max(where=live, initial=0) for times in (cells.minf, cells.maxs)))
+    last = max(last, int(initial.max()))
+    require_one_clock(first, last)
+    first -= 2  # below all, for the initial value
     span = last - first + 1
-    if span > _LONGEST_NS:
-        raise HistoryError("the history's times span more than 73 years; use one clock for all of them")
     count = len(initial)
-    step = max(1, min(2 * _LONGEST_NS // span, count * _RANGE // int(np.count_nonzero(live))))
-    found = []
+    step = max(1, min(2 * LONGEST_NS // span, count * _RANGE // int(np.count_nonzero(live))))
+    found = np.zeros(count, dtype=np.bool_)
     for low in range(0, count, step):
         high = min(low + step, count)
         mine = np.flatnonzero(live & (cells.block >= low) & (cells.block < high))
-        read = np.flatnonzero(initial[low:high] != _NONE)
+        read = np.flatnonzero(initial[low:high] != NEVER)
         base = np.append(cells.block[mine] - np.int64(low), read) * span
         minf = base + np.append(cells.minf[mine] - first, np.zeros(len(read), dtype=np.int64))
         maxs = base + np.append(cells.maxs[mine] - first, np.maximum(initial[low:high][read] - first, 0))
-        found.append(np.unique(_conflicting(minf, maxs, span)) + low)
-    return np.concatenate(found)
+        found[_conflicting(minf, maxs, span) + low] = True
+    return np.flatnonzero(found)
 
 
 def _conflicting(minf: Int64s, maxs: Int64s, span: int) -> Int64s:

@@ -1,9 +1,9 @@
 """A history as Parquet, for notebooks and databases: the columns of `History`, compressed.
 
 f and outcome are names, as in the interchange form; a null finish is an operation that never
-completed, a null value or block is none. What is not a column (fences, crashes, clocks, values
-written with FUA, lost tails) is JSON in the file's metadata. The rules are those of the interchange form, and so are the words; rows count
-from 0. pyarrow is needed here only, hence an extra.
+completed, a null value or block is none. What is not a column (fences, crashes, clocks, values written
+with FUA, lost tails) is JSON in the file's metadata. The rules are those of the interchange form, and
+so are the words; rows count from 0. pyarrow is needed here only, hence an extra.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jepsen_blk.history.events import Event
-from jepsen_blk.spec import Spec
+
+if TYPE_CHECKING:
+    from jepsen_blk.spec import Spec
 
 VERDICT_STYLES = {
     "pass": "bold white on green",

@@ -1,0 +1,329 @@
+"""The batch check as machine code: the rule of registers.py in a few loops over rows, for long histories.
+
+Two passes over the rows, in any order, gather the cells (one a write): first the writes, then the reads
+that saw them. The live cells are then grouped by block, and each block's are sorted by minf alone: they
+come nearly sorted, and rows need not be in order of completion. Needs numba, the extra `fast`.
+
+Memory: 25 bytes a write. A read that ended before its write began is told by the write's own row, kept
+in the array that later holds the grouped cells.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.checker.findings import NEVER, READ_KINDS, Findings, require_one_clock
+from jepsen_blk.checker.index import MOST_RUNS, Index, index_between, index_blocks
+from jepsen_blk.deadline import Deadline
+from jepsen_blk.history.record import FOREIGN, INITIAL, PENDING, TORN, F, History, Int64s, Outcome
+from jepsen_blk.stamp import SEQUENCE_BITS
+
+_ABSENT, _ACKED, _FAILED, _OPEN, _TWICE, _SEEN = range(6)
+"""States of a cell: no such write, the outcomes in their order, two writes of one value, an open one that
+a read saw. Those that a read may see are the odd ones."""
+_CELL = np.dtype([("minf", "<i8"), ("maxs", "<i8"), ("block", "<i4"), ("state", "u1")])
+_READ, _WRITE = int(F.READ), int(F.WRITE)
+_OK, _INFO = int(Outcome.OK), int(Outcome.INFO)
+_TORN, _FOREIGN, _MISDIRECTED, _ABORTED, _FUTURE, _PHANTOM = (
+    1 + READ_KINDS.index(kind)
+    for kind in ("torn", "foreign", "misdirected", "aborted-read", "future-read", "phantom")
+)
+_MOST_SHIFTS = 16
+"""Places that a cell may be moved on average, before its block is sorted as one in no order."""
+_SLICE = 1 << 17
+_BEFORE_ALL = -(2**63)
+
+Bytes = npt.NDArray[np.uint8]
+Kind = TypeVar("Kind", bound=np.generic)
+Rows = npt.NDArray[Any]
+Cells = npt.NDArray[Any]
+Columns = tuple[Bytes, Bytes, Int64s, Int64s, Int64s, Int64s]
+Places = tuple[Int64s, Int64s, Int64s, Int64s]
+
+
+def check_registers(history: History, deadline: Deadline = Deadline.FENCE) -> Findings:
+    """Find what registers.check_registers finds, which see."""
+    columns = (
+        *(_plain(history.f), _plain(history.outcome), _plain(history.block)),
+        *(_plain(history.value), _plain(history.start), _plain(history.finish)),
+    )
+    values = _index_values(history, columns[0], columns[3])
+    blocks = index_blocks(history)
+    cells = np.zeros(values.size, dtype=_CELL)
+    rows = np.empty(values.size, dtype=np.int32 if len(history) < 1 << 31 else np.int64)
+    initial, read, acked = (np.full(blocks.size, NEVER, dtype=np.int64) for _ in range(3))
+    places = (*values.runs(), *blocks.runs())
+    doubled = _take_writes(columns, places, _closings(history, deadline), cells, rows, acked)
+    bad = np.zeros(len(history), dtype=np.uint8)  # untouched, and so without memory, while no read is bad
+    found = _take_reads(columns, places, cells, rows, initial, read, bad)
+    ends, first, last, seen_open = _group(cells, rows, blocks.size)
+    require_one_clock(first, max(last, int(initial.max(initial=NEVER))))
+    return Findings(
+        bad_reads=_by_kind(bad) if found else {},
+        conflicts=blocks.keys(_conflicting(cells, rows, ends, initial)),
+        twice=_rows_of_twice(history, values, cells) if doubled else np.empty(0, dtype=np.int64),
+        unread=blocks.keys(np.flatnonzero((acked != NEVER) & (read < acked))),
+        seen_open=seen_open,
+    )
+
+
+def _plain(column: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+    """Return the column; a copy of a strided or read-only one, for which numba would compile anew."""
+    return column if column.flags.c_contiguous and column.flags.writeable else column.copy()
+
+
+def _closings(history: History, deadline: Deadline) -> Int64s:
+    """Return the closing times of the indeterminate writes, in the order of their rows."""
+    found = [np.empty(0, dtype=np.int64)]
+    for low in range(0, len(history), _SLICE):
+        part = slice(low, low + _SLICE)
+        opened = (history.outcome[part] == Outcome.INFO) & (history.f[part] == F.WRITE)
+        found.append(np.flatnonzero(opened) + low)
+    return closing_times(history, np.concatenate(found), deadline)
+
+
+def _by_kind(bad: Bytes) -> dict[str, Int64s]:
+    rows = np.flatnonzero(bad)
+    kinds = bad[rows]
+    return {
+        kind: rows[kinds == code] for code, kind in enumerate(READ_KINDS, start=1) if (kinds == code).any()
+    }
+
+
+def _rows_of_twice(history: History, values: Index, cells: Cells) -> Int64s:
+    writes: Int64s = np.flatnonzero(history.f == F.WRITE)
+    twice: Int64s = writes[cells["state"][values.places(history.value[writes])] == _TWICE]
+    return twice
+
+
+def _index_values(history: History, f: Bytes, value: Int64s) -> Index:
+    writes, least, greatest = _range_of_writes(f, value)
+    if least >> SEQUENCE_BITS == greatest >> SEQUENCE_BITS:
+        return index_between(history, writes, np.array([least]), np.array([greatest]))
+    return index_between(history, *_extremes(f, value))
+
+
+@njit(cache=True)
+def _range_of_writes(f: Bytes, value: Int64s) -> tuple[int, int, int]:
+    """Return the number of writes, their least and greatest value; has no branch, and so uses vectors."""
+    writes, least, greatest = 0, PENDING, -1
+    for row in range(len(f)):
+        write = f[row] == _WRITE
+        writes += write
+        least = min(least, value[row] if write else PENDING)
+        greatest = max(greatest, value[row] if write else -1)
+    return writes, least, greatest
+
+
+@njit(cache=True)
+def _extremes(f: Bytes, value: Int64s) -> tuple[int, Int64s, Int64s]:
+    """Return the number of writes, and each boot's least and greatest value; stop at too many boots."""
+    least, greatest = np.empty(MOST_RUNS + 1, dtype=np.int64), np.empty(MOST_RUNS + 1, dtype=np.int64)
+    boots = boot = writes = 0
+    for row in range(len(f)):
+        if f[row] != _WRITE:
+            continue
+        writes += 1
+        key = value[row]
+        if boots == 0 or key >> SEQUENCE_BITS != least[boot] >> SEQUENCE_BITS:
+            boot = 0
+            while boot < boots and key >> SEQUENCE_BITS != least[boot] >> SEQUENCE_BITS:
+                boot += 1
+            if boot == boots:
+                least[boot] = greatest[boot] = key
+                boots += 1
+                if boots > MOST_RUNS:
+                    break
+        least[boot] = min(least[boot], key)
+        greatest[boot] = max(greatest[boot], key)
+    return writes, least[:boots], greatest[:boots]
+
+
+@njit(cache=True)
+def _run_of(key: int, lows: Int64s, firsts: Int64s) -> tuple[int, int, int]:
+    """Return the first key, the key after the last, and the first place of the run that may hold this key."""
+    low, high = 0, len(lows)
+    while low < high:
+        middle = (low + high) >> 1
+        if lows[middle] <= key:
+            low = middle + 1
+        else:
+            high = middle
+    run = max(low - 1, 0)
+    return lows[run], lows[run] + firsts[run + 1] - firsts[run], firsts[run]
+
+
+@njit(cache=True)
+def _take_writes(
+    columns: Columns, places: Places, closings: Int64s, cells: Cells, rows: Rows, acked: Int64s
+) -> bool:
+    """Fill the cells from the writes; say whether two writes had one value."""
+    f, outcome, block, value, start, finish = columns
+    lows, firsts, block_lows, block_firsts = places
+    low, high, at = _run_of(0, lows, firsts)
+    block_low, block_high, block_at = _run_of(0, block_lows, block_firsts)
+    opened, doubled = 0, False
+    for row in range(len(f)):
+        if f[row] != _WRITE:
+            continue
+        if not low <= value[row] < high:
+            low, high, at = _run_of(value[row], lows, firsts)
+        if not block_low <= block[row] < block_high:
+            block_low, block_high, block_at = _run_of(block[row], block_lows, block_firsts)
+        place, own = at + value[row] - low, block_at + block[row] - block_low
+        cell = cells[place]
+        minf = finish[row]
+        if outcome[row] == _OK:
+            acked[own] = max(acked[own], minf)
+        elif outcome[row] == _INFO:
+            minf = closings[opened]
+            opened += 1
+        doubled |= cell.state != _ABSENT
+        cell.state = _TWICE if cell.state != _ABSENT else outcome[row] + 1
+        cell.block = own
+        cell.minf = minf
+        cell.maxs = start[row]
+        rows[place] = row
+    return doubled
+
+
+@njit(cache=True)
+def _take_reads(
+    columns: Columns, places: Places, cells: Cells, rows: Rows, initial: Int64s, read: Int64s, bad: Bytes
+) -> int:
+    """Add the reads to the cells of the writes they saw; mark bad ones in `bad` and return their number."""
+    f, outcome, block, value, start, finish = columns
+    lows, firsts, block_lows, block_firsts = places
+    low, high, at = _run_of(0, lows, firsts)
+    block_low, block_high, block_at = _run_of(0, block_lows, block_firsts)
+    found = 0
+    for row in range(len(f)):
+        if f[row] != _READ or outcome[row] != _OK:
+            continue
+        if not block_low <= block[row] < block_high:
+            block_low, block_high, block_at = _run_of(block[row], block_lows, block_firsts)
+        own = block_at + block[row] - block_low
+        read[own] = max(read[own], start[row])
+        if value[row] == INITIAL:
+            initial[own] = max(initial[own], start[row])
+            continue
+        if not low <= value[row] < high:
+            low, high, at = _run_of(value[row], lows, firsts)
+        if not low <= value[row] < high:
+            bad[row] = _unwritten(value[row])
+            found += 1
+            continue
+        place = at + value[row] - low
+        cell = cells[place]
+        # Most end after all that is known of their write began, so its own start need not be fetched.
+        if (
+            cell.state & 1
+            and cell.block == own
+            and (finish[row] >= cell.maxs or finish[row] >= start[rows[place]])
+        ):
+            cell.minf = min(cell.minf, finish[row])
+            cell.maxs = max(cell.maxs, start[row])
+            if cell.state == _OPEN:
+                cell.state = _SEEN
+        elif cell.state != _TWICE:
+            bad[row] = _unwritten(value[row]) if cell.state == _ABSENT else _misread(cell, own)
+            found += 1
+    return found
+
+
+@njit(cache=True)
+def _unwritten(value: int) -> int:
+    return _TORN if value == TORN else _FOREIGN if value == FOREIGN else _PHANTOM
+
+
+@njit(cache=True)
+def _misread(cell: Any, own: int) -> int:
+    return _MISDIRECTED if cell.block != own else _ABORTED if cell.state == _FAILED else _FUTURE
+
+
+@njit(cache=True)
+def _group(cells: Cells, order: Rows, blocks: int) -> tuple[Int64s, int, int, bool]:
+    """Put the places of the live cells into `order`, block by block: block b's end at the b-th of the ends.
+
+    Return these, the least and the greatest time (PENDING and 0 if there are none), and whether a read saw
+    an indeterminate write.
+    """
+    ends = np.zeros(blocks + 1, dtype=np.int64)
+    first, last, seen = PENDING, 0, False
+    for cell in cells:
+        if cell.state == _ACKED or cell.state == _SEEN:
+            ends[cell.block + 1] += 1
+            first = min(first, cell.minf, cell.maxs)
+            last = max(last, cell.minf, cell.maxs)
+            seen |= cell.state == _SEEN
+    ends = np.cumsum(ends)
+    for place in range(len(cells)):
+        cell = cells[place]
+        if cell.state == _ACKED or cell.state == _SEEN:
+            order[ends[cell.block]] = place
+            ends[cell.block] += 1
+    return ends[:blocks], first, last, seen
+
+
+@njit(cache=True)
+def _conflicting(cells: Cells, order: Rows, ends: Int64s, initial: Int64s) -> Int64s:
+    """Return the places of the blocks in which two clusters must each precede the other."""
+    most = low = 0
+    for high in ends:
+        most, low = max(most, high - low), high
+    minf, maxs = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
+    found = np.zeros(len(ends), dtype=np.bool_)
+    low = 0
+    for block in range(len(ends)):
+        high = ends[block]
+        for i in range(high - low):
+            cell = cells[order[low + i]]
+            minf[i], maxs[i] = cell.minf, cell.maxs
+        _sort(minf, maxs, high - low)
+        found[block] = _contradict(minf, maxs, high - low, initial[block])
+        low = high
+    return np.flatnonzero(found)
+
+
+@njit(cache=True)
+def _contradict(minf: Int64s, maxs: Int64s, count: int, initial: int) -> bool:
+    """Compare each cluster, in order of minf, with the forward zone of the greatest maxs before it."""
+    zone_minf, zone_maxs = _BEFORE_ALL, initial if initial != NEVER else _BEFORE_ALL
+    for i in range(count):
+        if minf[i] < zone_maxs and zone_minf < maxs[i]:
+            return True
+        if minf[i] < maxs[i] and maxs[i] > zone_maxs:
+            zone_minf, zone_maxs = minf[i], maxs[i]
+    return False
+
+
+@njit(cache=True)
+def _sort(minf: Int64s, maxs: Int64s, count: int) -> None:
+    """Sort pairs by minf: by insertion if they are nearly sorted, else by Shell's method."""
+    if _insert(minf, maxs, count, 1, _MOST_SHIFTS * count):
+        return
+    gap = count
+    while gap > 1:
+        gap = max(1, gap * 4 // 9)
+        _insert(minf, maxs, count, gap, PENDING)
+
+
+@njit(cache=True)
+def _insert(minf: Int64s, maxs: Int64s, count: int, gap: int, shifts: int) -> bool:
+    """Sort every gap-th pair; stop after so many shifts and say whether it was done."""
+    for i in range(gap, count):
+        own_minf, own_maxs = minf[i], maxs[i]
+        j = i
+        while j >= gap and minf[j - gap] > own_minf:
+            minf[j], maxs[j] = minf[j - gap], maxs[j - gap]
+            j -= gap
+            shifts -= 1
+        minf[j], maxs[j] = own_minf, own_maxs
+        if shifts < 0:
+            return False
+    return True

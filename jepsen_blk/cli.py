@@ -107,15 +107,22 @@ def check(
     certificate: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write what lets others confirm the verdict.")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Check a run while it goes on, until it ends or fails.")
+    ] = False,
     as_json: AsJson = False,
     store: Store = Path("store"),
 ) -> int:
-    """Judge a stored run or a history again."""
+    """Judge a stored run or a history again, or one that is still being written."""
     from jepsen_blk.recheck import judge_path, parse_deadline
     from jepsen_blk.store import latest
 
     wanted = parse_deadline(deadline)
     subject = path or latest(store)
+    if follow:
+        from jepsen_blk.follow import follow_path
+
+        follow_path(subject, wanted, lambda line: typer.echo(line, err=True))
     results = judge_path(subject, wanted)
     if certificate:
         from jepsen_blk.certify import write_certificate

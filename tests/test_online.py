@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
-from histories import FAIL, INFO, OK, Op, atomic, history, write
+from histories import FAIL, INFO, OK, Op, atomic, history, read, write
 
 from jepsen_blk.checker.online import NO_BOOT, OnlineChecker, Operation
+from jepsen_blk.checker.open_clusters import take
 from jepsen_blk.checker.reference import check_slowly
+from jepsen_blk.checker.windows import WindowChecker
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, F, Fence, History
-from jepsen_blk.spec import Deadline
 
 
 def small(seed: int, most: int = 16) -> tuple[list[Op], list[Fence]]:
@@ -18,9 +21,12 @@ def small(seed: int, most: int = 16) -> tuple[list[Op], list[Fence]]:
     rng = random.Random(seed)
     if rng.random() < 0.5:
         made = atomic(seed, ops=rng.randrange(6, 40), blocks=rng.randrange(1, 3), info=0.15)
-        ops = [Op(F(f), v, s, None if e == PENDING else e, b, o)  # fmt: skip
-               for f, v, s, e, b, o in zip(*(getattr(made, name).tolist() for name in
-               ("f", "value", "start", "finish", "block", "outcome")), strict=True)]  # fmt: skip
+        names = ("f", "value", "start", "finish", "block", "outcome")
+        columns = [getattr(made, name).tolist() for name in names]
+        ops = [
+            Op(F(f), v, s, None if e == PENDING else e, b, o)
+            for f, v, s, e, b, o in zip(*columns, strict=True)
+        ]
         values = sorted({op.value for op in ops})
         for _ in range(rng.randrange(2)):
             place = rng.choice([i for i, op in enumerate(ops) if op.f == F.READ])
@@ -42,7 +48,8 @@ def small(seed: int, most: int = 16) -> tuple[list[Op], list[Fence]]:
             else:
                 value = rng.randrange(-3 if rng.random() < 0.1 else 0, count + 1)
                 ops.append(Op(F.READ, value, start, finish, block, rng.choice([OK, OK, OK, INFO])))
-    ops.sort(key=lambda op: (reported_at(op), rng.random()))
+    late = rng.choice([1, 1, 20])  # several queues are not reported in order of completion
+    ops.sort(key=lambda op: (reported_at(op) + rng.randrange(late), rng.random()))
     fences = [Fence(rng.randrange(span), rng.randrange(2)) for _ in range(rng.choice([0, 0, 1, 2]))]
     return ops, fences
 
@@ -100,11 +107,76 @@ def test_fails_at_the_same_prefix_as_the_batch_check(deadline: Deadline, tail: s
         online = OnlineChecker(deadline, fences, open_boots=(0,) if tail == "lost" else ())
         for i, (horizon, in_flight) in enumerate(horizons(ops, random.Random(seed)), 1):
             alarms = online.feed([as_row(ops[i - 1])], horizon, [as_row(begun(op)) for op in in_flight])
-            known = ops[:i] + [begun(op) for op in in_flight if op.f == F.WRITE]
-            prefix = known + (adopted(known) if tail == "lost" else [])
-            expected = bad(history(prefix, fences), deadline)
+            expected = bad(history(prefix(ops[:i], in_flight, tail), fences), deadline)
             assert bool(alarms) == expected, (seed, i, ops[:i], fences, alarms)
             if alarms:
                 failed += 1
                 break
     assert 40 < failed < 210
+
+
+def prefix(ops: list[Op], in_flight: list[Op], tail: str) -> list[Op]:
+    """What the batch check is given: what was reported, what is known to be in flight, what was lost."""
+    known = ops + [begun(op) for op in in_flight if op.f == F.WRITE]
+    return known + (adopted(known) if tail == "lost" else [])
+
+
+@pytest.mark.parametrize("deadline", list(Deadline))
+@pytest.mark.parametrize("tail", ["whole", "lost"])
+def test_windows_of_any_size_fail_where_the_batch_check_does(deadline: Deadline, tail: str) -> None:
+    failed = 0
+    for seed in range(40):
+        ops, fences = small(seed)
+        rest = horizons(ops, random.Random(seed))
+        for size in {1, 2, 5, len(ops) // 2 + 1, len(ops)}:
+            windows = WindowChecker(deadline, fences, open_boots=(0,) if tail == "lost" else ())
+            for low in range(0, len(ops), size):
+                end = min(low + size, len(ops))
+                horizon, in_flight = rest[end - 1]
+                alarms = windows.feed(history(ops[low:end]), horizon, history(map(begun, in_flight)))
+                expected = bad(history(prefix(ops[:end], in_flight, tail), fences), deadline)
+                assert bool(alarms) == expected, (seed, size, low, ops[:end], fences, alarms)
+                if alarms:
+                    failed += 1
+                    break
+    assert 20 < failed < 180
+
+
+def feed_long(checker: OnlineChecker | WindowChecker, ops: int, window: int) -> int:
+    """Feed a healthy history of 8 blocks, nothing begun before the horizon left; return the most kept."""
+    made = atomic(3, ops=ops, blocks=8, info=0)
+    least = np.append(np.minimum.accumulate(made.start[::-1])[::-1], PENDING)  # start of what is to come
+    most = 0
+    for low in range(0, len(made), window):
+        part = take(made, np.arange(low, min(low + window, len(made))))
+        columns = [getattr(part, name).tolist() for name in Operation._fields]
+        rows = part if isinstance(checker, WindowChecker) else map(Operation, *columns)
+        assert not checker.feed(rows, int(least[low + len(part)]))
+        most = max(most, checker.kept)
+    return most
+
+
+@pytest.mark.parametrize("kind", [OnlineChecker, WindowChecker])
+def test_what_is_kept_does_not_grow_with_a_clean_history(kind: type) -> None:
+    short, long = (feed_long(kind(Deadline.FENCE, open_boots=(0,)), ops, 50) for ops in (1000, 8000))
+    assert long < 1.3 * short < 100
+
+
+def test_a_read_of_a_forgotten_value_is_a_conflict_and_of_an_unknown_one_a_phantom() -> None:
+    for checker in (OnlineChecker(Deadline.FENCE), WindowChecker(Deadline.FENCE)):
+        rows = [write(1, 0, 5), write(2, 10, 15), read(2, 20, 25)]
+        later = [read(1, 40, 45)]
+        for ops in (rows, later):
+            given = history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops)
+            alarms = checker.feed(given, 30)
+        assert [alarm[:2] for alarm in alarms] == [("conflict", 0)]
+    assert [alarm.kind for alarm in OnlineChecker(Deadline.FENCE).feed([as_row(later[0])], 30)] == ["phantom"]
+
+
+def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ended() -> None:
+    for checker in (OnlineChecker(Deadline.FENCE), WindowChecker(Deadline.FENCE)):
+        checker.open_boot(0)
+        ops = [read(7, 40, 45)]
+        assert not checker.feed(history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops), 90)
+        checker.end_boot(0)
+        assert checker.alarms == [("phantom", 0, 7)]

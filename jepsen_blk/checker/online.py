@@ -44,7 +44,10 @@ class Operation(NamedTuple):
 
 
 class Alarm(NamedTuple):
-    """A contradiction: `kind` is that of a bad read (see registers.py), `conflict` or `twice`."""
+    """A contradiction: `kind` is that of a bad read (see registers.py), `conflict` or `twice`.
+
+    `value` is 0 where it is not known, or where two clusters are as much at fault.
+    """
 
     kind: str
     block: int

@@ -32,6 +32,13 @@ class Written:
         place = np.searchsorted(np.array(self._lows, dtype=np.int64), values, side="right") - 1
         return (place >= 0) & (values < np.array(self._ends, dtype=np.int64)[place])
 
+    def add_all(self, values: Int64s) -> None:
+        """Add ascending values, none of which is in the set."""
+        cuts = np.flatnonzero(np.diff(values) != 1) + 1
+        for run in np.split(values, cuts):
+            if len(run):
+                self.add(int(run[0]), int(run[-1]) + 1)
+
     def add(self, low: int, end: int | None = None) -> None:
         """Add the values low .. end - 1 (without `end` only `low`), none of which is in the set."""
         end = low + 1 if end is None else end

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ _CHECKED_BYTES = HEADER.size - 4
 """The header without its checksum."""
 ROWS = 1
 NOTE = 2
+PART_BYTES = 1 << 25
+"""How much of a journal is read at once by who does not want to hold all of it: a million rows."""
 
 Rows = npt.NDArray[np.void]
 
@@ -134,7 +137,60 @@ def read_journal(path: Path) -> Journal:
     )
 
 
-def _chunks(path: Path, data: bytes) -> Iterator[_Chunk]:
+class JournalPart(NamedTuple):
+    """What a journal had beyond an earlier part: its operations, and its notes in order."""
+
+    history: History
+    notes: tuple[dict[str, Any], ...]
+
+
+class JournalTail:
+    """Reads a journal part by part, also while it grows, and never holds more than a part of it.
+
+    A chunk that is not complete yet is left for later; `closed` tells whether the last part came.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.closed = False
+        self._path = path
+        self._offset = 0
+        self._read_bytes = PART_BYTES
+        self._checksums: dict[int, array[int]] = {}
+
+    def read(self) -> JournalPart:
+        """Return what came since the last call, or as much of it as a part may hold; empty if nothing did.
+
+        Raises HistoryError as read_journal does.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(self._read_bytes)
+        except OSError as error:
+            raise HistoryError(f"{self._path}: cannot read the journal: {error.strerror}") from error
+        chunks = list(_chunks(self._path, data, self._offset))
+        if chunks:
+            self._offset = chunks[-1].offset + HEADER.size + len(chunks[-1].payload)
+        elif len(data) == self._read_bytes:
+            self._read_bytes *= 2
+            return self.read()
+        notes = tuple(_note(self._path, chunk) for chunk in chunks if chunk.kind == NOTE)
+        rows = [chunk for chunk in chunks if chunk.kind == ROWS and not self._repeated(chunk)]
+        self.closed = self.closed or any(note["note"] == "close" for note in notes)
+        return JournalPart(_history(self._path, rows, notes), notes)
+
+    def _repeated(self, chunk: _Chunk) -> bool:
+        """Tell whether this chunk came before; see _distinct. Four bytes a chunk are kept for it."""
+        sums = self._checksums.setdefault(chunk.boot, array("I"))
+        if chunk.sequence < len(sums):
+            return sums[chunk.sequence] == chunk.crc
+        sums.extend([0] * (chunk.sequence - len(sums)))
+        sums.append(chunk.crc)
+        return False
+
+
+def _chunks(path: Path, data: bytes, begin: int = 0) -> Iterator[_Chunk]:
+    """Yield the intact chunks of what the journal holds from byte `begin` on."""
     view = memoryview(data)
     offset = 0
     while offset < len(data):
@@ -142,11 +198,11 @@ def _chunks(path: Path, data: bytes) -> Iterator[_Chunk]:
         if chunk is None:
             if _intact_after(data, offset):
                 raise HistoryError(
-                    f"{path}: damaged at byte {offset} ({why}) with intact chunks after it; "
+                    f"{path}: damaged at byte {begin + offset} ({why}) with intact chunks after it; "
                     "restore the file, its history has a hole"
                 )
             return
-        yield chunk
+        yield chunk._replace(offset=begin + offset)
         offset += HEADER.size + len(chunk.payload)
 
 

@@ -6,14 +6,16 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 INPUTS := debian-packages.txt pyproject.toml scripts/setup
 BENCHES := bench/check.py bench/certificate.py bench/interchange.py bench/agent.py bench/target.py bench/guest.py
 
-.PHONY: help setup demo test lint bench prove doctor clean
+.PHONY: help setup demo test lint bench prove prove-checker mutate-checker doctor clean
 
 help:
 	@echo "make demo    three tests on real guests: a control, the case of 2006, and the same on a stock server"
 	@echo "make test    run all tests; some of them start real guests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure the checker and the guest's I/O"
-	@echo "make prove   the demo under 20 seeds, with what was in flight at each migration"
+	@echo "make prove   prove-checker, and the demo under 20 seeds with what was in flight at each migration"
+	@echo "make prove-checker   the checker against a search over all orders of 5 million histories; part of prove"
+	@echo "make mutate-checker  break the checker in every small way and see that a test notices"
 	@echo "make doctor  say what this machine lacks"
 	@echo "make setup   install Debian packages (as root or by sudo) and make .venv; the others do it too"
 	@echo "make clean   remove .venv and caches; the store and its runs stay"
@@ -46,8 +48,14 @@ lint: .venv/ready-all
 bench: .venv/ready-all
 	@set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python $$bench; done
 
-prove: .venv/ready-run
+prove: prove-checker
 	$(BIN)/python bench/prove.py
+
+prove-checker: .venv/ready-run
+	$(BIN)/python bench/prove_checker.py
+
+mutate-checker: .venv/ready-all
+	$(BIN)/python bench/mutate_checker.py
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis ./*.egg-info

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from jepsen_blk.checker.online import Alarm
 from jepsen_blk.checker.windows import WindowChecker
+from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
 from jepsen_blk.history.journal import JournalTail
 from jepsen_blk.history.record import PENDING, F, Fence, History, Outcome
 from jepsen_blk.judge import JOURNAL, SPEC
-from jepsen_blk.spec import Deadline, load_spec
+from jepsen_blk.spec import load_spec
 from jepsen_blk.store import find_run
 
 FIRST_LAG_NS = 2_000_000_000

@@ -1,16 +1,13 @@
-"""Histories for tests: from literals, from a simulated atomic register, and by brute force."""
+"""Histories for tests: from literals, and from a simulated atomic register."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from jepsen_blk.checker.effect import closing_times
-from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, PENDING, Clock, F, Fence, History, Outcome
 
 OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
@@ -85,40 +82,6 @@ def differences(a: History, b: History) -> list[str]:
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return a.dtype == b.dtype and np.array_equal(a, b)
-
-
-def linearizable_blocks(given: History, deadline: Deadline) -> dict[int, bool]:
-    """Search exhaustively, block by block, for an order that explains every read."""
-    return {int(block): _search(given, int(block), deadline) for block in np.unique(given.block)}
-
-
-def _search(given: History, block: int, deadline: Deadline) -> bool:
-    ops: list[tuple[bool, int, int, int, bool]] = []
-    for row in np.flatnonzero(given.block == block):
-        f, outcome, finish = given.f[row], given.outcome[row], int(given.finish[row])
-        if f == F.FLUSH or outcome == FAIL or (f == F.READ and outcome != OK):
-            continue
-        if outcome == INFO:
-            finish = int(closing_times(given, np.array([row]), deadline)[0])
-        ops.append((f == F.WRITE, int(given.value[row]), int(given.start[row]), finish, outcome == INFO))
-    everything = (1 << len(ops)) - 1
-
-    @cache
-    def reach(done: int, content: int) -> bool:
-        if done == everything:
-            return True
-        left = [i for i in range(len(ops)) if not done >> i & 1]
-        for i in left:
-            is_write, value, start, _, optional = ops[i]
-            if any(ops[j][3] < start for j in left):
-                continue
-            if is_write and (reach(done | 1 << i, value) or (optional and reach(done | 1 << i, content))):
-                return True
-            if not is_write and value == content and reach(done | 1 << i, content):
-                return True
-        return False
-
-    return reach(0, INITIAL)
 
 
 def atomic(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
-from histories import INFO, OK, atomic, history, linearizable_blocks, read, write
+from brute_force import contradicts
+from histories import INFO, OK, atomic, history, read, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,19 +18,6 @@ from jepsen_blk.history.record import F, Fence, History
 
 NAMES = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
 VALUE_KINDS = {"phantom", "torn", "misdirected", "future-read", "aborted-read"}
-
-
-def part(whole: History, rows: list[int]) -> History:
-    return replace(whole, **{name: getattr(whole, name)[rows] for name in NAMES})
-
-
-def contradicts(whole: History, rows: list[int], deadline: Deadline) -> bool:
-    """Tell whether these rows alone, with the writes of all their reads, are no register."""
-    some = part(whole, rows)
-    written = {int(value) for value in some.value[some.f == F.WRITE]}
-    if any(int(value) not in written | {0} for value in some.value[some.f == F.READ]):
-        return False
-    return not all(linearizable_blocks(some, deadline).values())
 
 
 @st.composite

@@ -1,0 +1,263 @@
+"""The tests of the checker, tested: break its code in every small way and see that a test notices.
+
+`python bench/mutate_checker.py [MODULE ...]` takes the modules of jepsen_blk/checker named (default: those
+that decide verdicts, kinds and witnesses), makes one small change at a time (a comparison, a sum, a constant,
+a statement left out), runs the checker's fast tests on it and prints each change that no test noticed.
+docs/proof.md says of each of those why it does not matter. The exit code is that of the tests on the checker
+as it is; survivors are for a person to judge.
+
+It is a script of our own because the tests are few and quick: a fork of a process that has loaded numpy,
+pytest and hypothesis judges a change in a second or two, without a copy of the tree on disk.
+"""
+
+import argparse
+import ast
+import copy
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import resource
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TELLING = {
+    "registers": ("brute_force", "registers"),
+    "effect": ("brute_force", "registers"),
+    "clusters": ("anomalies", "witness"),
+    "classify": ("anomalies", "classify"),
+    "witness": ("witness",),
+    "lost_tail": ("verdict",),
+    "verdict": ("verdict",),
+}
+"""Of each module the tests that are about it: they are run first, since most changes do not outlive them."""
+TESTS = ("verdict", "anomalies", "classify", "registers", "brute_force", "witness", "planting", "golden")
+LOADED = (
+    "numpy",
+    "networkx",
+    "pydantic",
+    "typer",
+    "rich",
+    "jepsen_blk.spec",
+    "jepsen_blk.history.interchange",
+)
+"""What each child would load anew otherwise; nothing of the checker."""
+LONGEST_S = 120
+MOST_BYTES = 6 << 30
+
+SWAPPED: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
+    ast.Lt: (ast.LtE,),
+    ast.LtE: (ast.Lt,),
+    ast.Gt: (ast.GtE,),
+    ast.GtE: (ast.Gt,),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+    ast.And: (ast.Or,),
+    ast.Or: (ast.And,),
+    ast.Add: (ast.Sub,),
+    ast.Sub: (ast.Add,),
+    ast.Mult: (ast.FloorDiv,),
+    ast.FloorDiv: (ast.Mult,),
+    ast.Div: (ast.Mult,),
+    ast.BitAnd: (ast.BitOr,),
+    ast.BitOr: (ast.BitAnd,),
+    ast.LShift: (ast.RShift,),
+    ast.RShift: (ast.LShift,),
+}
+RENAMED = {"minimum": "maximum", "min": "max", "argmin": "argmax", "any": "all", "left": "right"}
+RENAMED |= {new: old for old, new in RENAMED.items()}
+UNTOUCHED_FIELDS = {"annotation", "returns", "decorator_list"}
+
+
+class Mutant(NamedTuple):
+    """One change: `new` in place of what stands in `parent.field`, at `place` if that is a list."""
+
+    parent: ast.AST
+    field: str
+    place: int | None
+    old: ast.AST
+    new: ast.AST
+    line: int
+
+
+def mutants(tree: ast.Module) -> Iterator[Mutant]:
+    """Yield every change of a module's code."""
+    todo: list[tuple[ast.AST, int]] = [(tree, 0)]
+    while todo:
+        parent, line = todo.pop(0)
+        for field, value in ast.iter_fields(parent):
+            if field in UNTOUCHED_FIELDS or (isinstance(parent, ast.keyword) and parent.arg == "strict"):
+                continue
+            for place, old in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if not isinstance(old, ast.AST):
+                    continue
+                at = getattr(old, "lineno", line)
+                todo.append((old, at))
+                for new in variants(old, parent):
+                    yield Mutant(parent, field, place, old, new, at)
+
+
+def variants(node: ast.AST, parent: ast.AST) -> Iterator[ast.AST]:
+    """Yield what may stand in a node's place."""
+    for other in SWAPPED.get(type(node), ()):
+        yield other()
+    if isinstance(node, ast.UnaryOp):
+        yield node.operand
+    elif isinstance(node, ast.Constant) and type(node.value) is bool:
+        yield ast.Constant(not node.value)
+    elif isinstance(node, ast.Constant) and type(node.value) is int:
+        yield ast.Constant(node.value + 1)
+    elif isinstance(node, ast.Constant) and node.value in ("left", "right"):
+        yield ast.Constant(RENAMED[node.value])
+    elif isinstance(node, ast.Attribute) and node.attr in RENAMED:
+        yield ast.Attribute(node.value, RENAMED[node.attr], node.ctx)
+    elif isinstance(node, ast.Name) and node.id in RENAMED and isinstance(parent, ast.Call):
+        yield ast.Name(RENAMED[node.id], node.ctx)
+    elif isinstance(node, ast.If | ast.IfExp):
+        negated = copy.copy(node)
+        negated.test = ast.UnaryOp(ast.Not(), node.test)
+        yield negated
+    elif _is_effect(node):
+        yield ast.Pass()
+
+
+def _is_effect(node: ast.AST) -> bool:
+    """Tell whether this is a statement that can be left out: a call, or a change of something in place."""
+    if isinstance(node, ast.Assign):
+        return isinstance(node.targets[0], ast.Subscript | ast.Attribute)
+    return isinstance(node, ast.AugAssign) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+
+
+def exchange(mutant: Mutant, node: ast.AST) -> None:
+    """Put a node at the mutant's place."""
+    if mutant.place is None:
+        setattr(mutant.parent, mutant.field, node)
+    else:
+        getattr(mutant.parent, mutant.field)[mutant.place] = node
+
+
+class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads one module from code instead of from its file."""
+
+    def __init__(self, module: str, code: types.CodeType) -> None:
+        self._module = module
+        self._code = code
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Claim the module, and no other."""
+        return importlib.util.spec_from_loader(name, self) if name == self._module else None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Run the changed code."""
+        exec(self._code, module.__dict__)
+
+
+class Fewer:
+    """A pytest plugin: one seed instead of several, no random search where the brute force does it."""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
+        """Reduce what was collected."""
+        items[:] = [
+            item
+            for item in items
+            if item.path.stem != "test_registers" or not hypothesis.is_hypothesis_test(item.obj)
+        ]
+        for item in items:
+            if hasattr(item.module, "SEEDS"):
+                item.module.SEEDS = 1 if isinstance(item.module.SEEDS, int) else item.module.SEEDS[:1]
+
+
+def run_tests(module: str, code: types.CodeType) -> int:
+    """Run the tests on a module's code in a child; return their exit code, or -signal."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    signal.alarm(LONGEST_S)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    sys.meta_path.insert(0, Planted(module, code))
+    hypothesis.settings.register_profile("quick", phases=[hypothesis.Phase.generate], database=None)
+    hypothesis.settings.load_profile("quick")
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    for test in dict.fromkeys((*TELLING[module.rpartition(".")[2]], *TESTS)):
+        path = ROOT / "tests" / f"test_{test}.py"
+        if status := int(pytest.main([*options, str(path)], plugins=[Fewer()])):
+            os._exit(status)
+    os._exit(0)
+
+
+def judge(name: str) -> tuple[int, int]:
+    """Try every change of a module; print the survivors; return how many there were, and how many lived."""
+    module, path = f"jepsen_blk.checker.{name}", ROOT / "jepsen_blk" / "checker" / f"{name}.py"
+    tree = ast.parse(path.read_text())
+    begun = time.monotonic()
+    tried = lived = 0
+    for mutant in list(mutants(tree)):
+        exchange(mutant, mutant.new)
+        code = compile(ast.fix_missing_locations(tree), str(path), "exec")
+        shown = show(mutant)
+        exchange(mutant, mutant.old)
+        tried += 1
+        if run_tests(module, code) == 0:
+            lived += 1
+            print(f"survived: {name}.py:{mutant.line}: {shown}", flush=True)
+    print(f"{name}: {tried - lived} of {tried} killed in {time.monotonic() - begun:.0f} s", flush=True)
+    return tried, lived
+
+
+def show(mutant: Mutant) -> str:
+    """Show the changed expression, or the changed statement's first line."""
+    by_parent = isinstance(mutant.parent, ast.expr) or not isinstance(mutant.new, ast.expr | ast.stmt)
+    whole = mutant.parent if by_parent else mutant.new
+    after = ast.unparse(whole).splitlines()[0]
+    exchange(mutant, mutant.old)
+    before = ast.unparse(mutant.parent if whole is mutant.parent else mutant.old).splitlines()[0]
+    return f"{before}  ->  {after}"
+
+
+def main() -> int:
+    """Judge the modules that the command line names."""
+    parser = argparse.ArgumentParser(
+        description="Break the checker in small ways and see which tests notice."
+    )
+    parser.add_argument("modules", nargs="*", help=f"of {', '.join(TELLING)}; all of them by default")
+    names = parser.parse_args().modules or list(TELLING)
+    if not set(names) <= set(TELLING):
+        parser.error(f"the modules are {', '.join(TELLING)}")
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    for loaded in LOADED:
+        importlib.import_module(loaded)
+    untouched = ROOT / "jepsen_blk" / "checker" / "effect.py"
+    code = compile(untouched.read_text(), str(untouched), "exec")
+    status = run_tests("jepsen_blk.checker.effect", code)
+    if status:
+        print(f"the tests fail on the checker as it is (status {status})", file=sys.stderr)
+        return 1
+    counts = [judge(name) for name in names]
+    tried, lived = (sum(column) for column in zip(*counts, strict=True))
+    print(f"{tried - lived} of {tried} changes killed, {lived} survived")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

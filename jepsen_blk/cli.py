@@ -169,6 +169,25 @@ def convert(
 
 
 @app.command()
+def explain(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help="A kind of anomaly; without one all are listed.")
+    ] = None,
+) -> int:
+    """Say what a kind of anomaly is exactly, what causes it, and show an example."""
+    from rich.console import Console
+
+    from jepsen_blk.report.explain import print_kind, print_kinds
+
+    console = Console(highlight=False)
+    if kind is None:
+        print_kinds(console)
+    else:
+        print_kind(kind, console)
+    return EXIT_PASS
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> int:
     """Say what this machine lacks for a test, and how to get it."""
     from jepsen_blk.doctor import examine, is_fit, table, to_json

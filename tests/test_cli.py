@@ -201,7 +201,7 @@ def test_a_stale_overwrite_fails_with_the_object_of_the_design(tmp_path: Path):
     assert {"verdict", "deadline", "ops", "anomalies", "reasons"} <= set(results)
     assert (results["verdict"], results["deadline"], results["ops"]) == ("fail", "fence", 4)
     (anomaly,) = results["anomalies"]
-    assert set(anomaly) == {"kind", "block", "ops", "severity_ms", "text"}
+    assert set(anomaly) == {"kind", "block", "ops", "severity_ms", "text", "could_be"}
     assert (anomaly["kind"], anomaly["block"]) == ("stale-overwrite", 7)
     assert set(anomaly["ops"]) <= {0, 1, 2, 3}
 

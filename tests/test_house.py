@@ -36,7 +36,14 @@ ROOMS = {
         "jepsen_blk.lab.seams",
     ),
     "jepsen_blk.report": (
-        *(*BASE, "jepsen_blk.spec", "jepsen_blk.history", "jepsen_blk.checker", "jepsen_blk.storage"),
+        *(
+            *BASE,
+            "jepsen_blk.deadline",
+            "jepsen_blk.spec",
+            "jepsen_blk.history",
+            "jepsen_blk.checker",
+            "jepsen_blk.storage",
+        ),
         *("jepsen_blk.judge", "jepsen_blk.lab.seams"),
     ),
 }

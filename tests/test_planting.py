@@ -22,7 +22,7 @@ from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import Fence, History, Outcome
 
 NAMES = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
-OTHER_RULES = {"durability-loss"}
+OTHER_RULES = {"durability-loss", "split-survivor"}
 """Kinds that contradict more than an atomic register: their own tests plant them."""
 PLANT_BOOT = 7
 FRESH, ELSEWHERE = 100_000, 100_001

@@ -106,6 +106,15 @@ def test_the_verdict_is_printed_with_its_reasons_and_migrations(make, word, tmp_
         assert " ".join(part.split()) in text
 
 
+def test_an_anomaly_that_no_later_read_settled_is_marked_as_undetermined():
+    console, out = plain()
+    settled = {"kind": "stale-read", "text": "the first", "could_be": []}
+    open_still = {"kind": "lost-write", "text": "the second", "could_be": ["stale-read"]}
+    print_verdict({"verdict": "fail", "anomalies": [settled, open_still]}, None, console)
+    assert "stale-read  the first" in out.getvalue()
+    assert "lost-write (undetermined)  the second" in out.getvalue()
+
+
 def test_the_summary_marks_a_verdict_that_was_not_expected(tmp_path):
     console, out = plain()
     passed = results_of(passing_run(tmp_path / "run"))

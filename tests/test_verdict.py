@@ -83,7 +83,7 @@ def test_the_json_is_the_contracts_object() -> None:
     assert (shown["verdict"], shown["deadline"], shown["ops"], shown["reasons"]) == ("fail", "fence", 4, [])
     assert shown["deadlines"] == {"never": "pass", "fence": "fail", "error": "fail"}
     (anomaly,) = shown["anomalies"]
-    assert set(anomaly) == {"kind", "block", "ops", "severity_ms", "text"}
+    assert set(anomaly) == {"kind", "block", "ops", "severity_ms", "text", "could_be"}
     assert (anomaly["kind"], anomaly["block"], anomaly["ops"]) == ("fenced-zombie", 0, [0, 1, 3])
 
 

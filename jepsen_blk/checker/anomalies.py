@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from jepsen_blk.checker.classify import RANKS, Conflict, most_telling
+from jepsen_blk.checker.classify import RANKS, Conflict, could_be, most_telling
 from jepsen_blk.checker.clusters import NO_ROW, BlockClusters, block_clusters
 from jepsen_blk.checker.durability import Judgement, Loss, explain_loss
 from jepsen_blk.checker.witness import minimal_witness
-from jepsen_blk.checker.wording import show_ms, tell_conflict
+from jepsen_blk.checker.wording import show_ms, tell_conflict, tell_undetermined
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s
 
@@ -39,7 +39,8 @@ class Anomaly:
     """One contradiction: its kind, where, and the line numbers (from 0) of a minimal witness by start.
 
     `severity_ms` is for how long the newer write had been acknowledged or seen when the bad read began.
-    `older` and `newer` are the values at odds, None where there is only one or none.
+    `older` and `newer` are the values at odds, None where there is only one or none. `could_be` names the
+    other kinds that it may be as well: it is undetermined, since no read came later to tell them apart.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Anomaly:
     text: str
     older: int | None = None
     newer: int | None = None
+    could_be: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of results.json."""
@@ -58,6 +60,7 @@ class Anomaly:
             "ops": list(self.ops),
             "severity_ms": self.severity_ms,
             "text": self.text,
+            "could_be": list(self.could_be),
         }
 
 
@@ -104,14 +107,16 @@ def _conflict(block: BlockClusters, conflict: Conflict) -> Anomaly:
     since = int(block.minf[conflict.newer.order])
     severity_ms = round((int(block.history.start[conflict.bad_read]) - since) / 1e6, 6)
     rows = minimal_witness(block, conflict.older, conflict.newer, conflict.bad_read)
+    others = could_be(block, conflict)
     return Anomaly(
         kind=conflict.kind,
         block=block.block,
         ops=_lines(block.history, rows),
         severity_ms=severity_ms,
-        text=tell_conflict(block, conflict, severity_ms),
+        text=tell_conflict(block, conflict, severity_ms) + tell_undetermined(others),
         older=conflict.older.value,
         newer=conflict.newer.value,
+        could_be=others,
     )
 
 

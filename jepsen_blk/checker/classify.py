@@ -30,6 +30,18 @@ RANKS = (
 )
 """Kinds of a conflict, the most telling first."""
 
+_LATER_READS_MAY_SHOW = {
+    "resurrected-write": ("stale-read",),
+    "stale-overwrite": ("stale-read",),
+    "reverted-to-initial": ("stale-read",),
+    "lost-write": ("stale-read", "stale-overwrite"),
+    "stale-read": ("stale-overwrite",),
+}
+"""What a conflict may turn out to be once reads after the bad one tell more: B alone, or B and then A.
+
+The other kinds already stand on a read that came later, or do not depend on one.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
@@ -54,6 +66,21 @@ def most_telling(block: BlockClusters, deadline: Deadline) -> Conflict | None:
         return RANKS.index(conflict.kind), unseen, conflict.older.order, -conflict.newer.order
 
     return min(conflicts, key=telling, default=None)
+
+
+def could_be(block: BlockClusters, conflict: Conflict) -> tuple[str, ...]:
+    """Return the other kinds that the conflict may still be, because no later read of A or B tells.
+
+    A read of another value tells nothing: once the block was overwritten, what it held is gone.
+    """
+    a, b = conflict.older, conflict.newer
+    over = block.history.finish[conflict.bad_read]
+    if any((block.starts(cluster.reads) > over).any() for cluster in (a, b)):
+        return ()
+    others = _LATER_READS_MAY_SHOW.get(conflict.kind, ())
+    if a.write == NO_ROW:
+        return tuple("reverted-to-initial" if kind == "stale-overwrite" else kind for kind in others)
+    return others
 
 
 def _pairs(block: BlockClusters) -> Iterator[tuple[Cluster, Cluster]]:

@@ -24,8 +24,8 @@ _VALUES = {INITIAL: "initial", PHANTOM: "phantom", TORN: "torn", FOREIGN: "forei
 def history_graph(history: History, anomaly: Mapping[str, Any]) -> nx.DiGraph:
     """Return the graph of an anomaly as results.json has it (`block` and `ops`).
 
-    Nodes are line numbers (negative: a write that its dead guest never reported) with f, process, value,
-    start, finish (ns, PENDING if it never ended), outcome, in_witness and label. Edges have a `kind`:
+    Nodes are line numbers (negative: a write that its dead guest never reported) with f, process, block,
+    value, start, finish (ns, PENDING if it never ended), outcome, in_witness and label. Edges have a `kind`:
     process, real-time (without those that follow from others), reads-from, or conflict (the orders in
     the witness that contradict each other; it takes precedence where two kinds coincide).
     """
@@ -53,6 +53,7 @@ def _attributes(history: History, row: int) -> dict[str, Any]:
     return {
         "f": f,
         "process": int(history.process[row]),
+        "block": int(history.block[row]),
         "value": value,
         "start": int(history.start[row]),
         "finish": int(history.finish[row]),

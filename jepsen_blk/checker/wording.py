@@ -18,6 +18,11 @@ def tell_conflict(block: BlockClusters, conflict: Conflict, severity_ms: float) 
     return f"{_older(block, a, conflict.kind)}{_newer(block, a, b)}; {later}{_ending(block, conflict)}"
 
 
+def tell_undetermined(could_be: tuple[str, ...]) -> str:
+    """Say what else an anomaly may be, or nothing where it is certain."""
+    return f"; undetermined, may also be {' or '.join(could_be)}: no later read tells" if could_be else ""
+
+
 def show_ms(ms: float) -> str:
     """Show a duration: 0.4 ms, 1200 ms, 3.1 s."""
     return f"{ms / 1000:.1f} s" if ms >= 10_000 else f"{ms:.3g} ms" if ms < 100 else f"{ms:.0f} ms"
@@ -80,6 +85,4 @@ def _ending(block: BlockClusters, conflict: Conflict) -> str:
         seen = int(block.history.value[conflict.proof])
         before = "the initial value" if seen == INITIAL else str(seen)
         return f" where one before it had returned {before}, and nothing has ever seen {b.value}"
-    last = block.reads[-1] == conflict.bad_read
-    unsettled = "; no read came after it to tell more" if last and conflict.kind == "lost-write" else ""
-    return f", and nothing has ever seen {b.value}{unsettled}"
+    return f", and nothing has ever seen {b.value}"

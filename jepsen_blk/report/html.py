@@ -15,6 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from jepsen_blk.checker.graph import history_graph
+from jepsen_blk.checker.kinds import KINDS
 from jepsen_blk.report.history_graph import draw_graph
 from jepsen_blk.report.model import Anomaly, RunData, show_value
 from jepsen_blk.report.picture import render_picture, templates
@@ -35,22 +36,6 @@ _HEADLINES = {
     "fail": "The storage broke its word.",
     "unknown": "This run proves nothing, and says why.",
 }
-_KINDS = {
-    "stale-overwrite": "an old write came back over a newer, acknowledged one",
-    "lost-write": "an acknowledged write was never seen",
-    "stale-read": "a read returned an old value, a later one the new",
-    "resurrected-write": "a write that had failed came back over a newer one",
-    "fenced-zombie": "a write took effect after its node had been fenced",
-    "reverted-to-initial": "the block went back to never written",
-    "split-brain": "two guests ran at once",
-    "phantom": "a read returned what nobody wrote",
-    "misdirected": "a write landed on another block",
-    "torn": "a block holds parts of two writes",
-    "aborted-read": "a read returned a write that certainly failed",
-    "future-read": "a read returned a value before it was written",
-    "durability-loss": "a flushed write was gone after a power loss",
-    "split-survivor": "two old contents were read after one power loss",
-}
 
 
 def render_report(run_dir: Path) -> Path:
@@ -67,7 +52,6 @@ def render_report(run_dir: Path) -> Path:
         .render(
             run=run,
             headline=_headline(run, anomaly),
-            kinds=_KINDS,
             story=story,
             picture=_picture(run, story),
             graph=_graph(run, anomaly),
@@ -88,8 +72,8 @@ def render_report(run_dir: Path) -> Path:
 
 
 def _headline(run: RunData, anomaly: Anomaly | None) -> str:
-    if anomaly is not None and anomaly.kind in _KINDS:
-        return f"Block {anomaly.block}: {_KINDS[anomaly.kind]}."
+    if anomaly is not None and anomaly.kind in KINDS:
+        return f"Block {anomaly.block}: {KINDS[anomaly.kind].title}."
     return _HEADLINES.get(run.verdict, "")
 
 

@@ -178,7 +178,10 @@ def print_verdict(results: Mapping[str, Any], run_dir: Path | None, console: Con
         )
     )
     for anomaly in list(results.get("anomalies", ()))[:_SHOWN_EVENTS]:
-        console.print(Text.assemble((f"{anomaly.get('kind')}", "bold red"), f"  {anomaly.get('text', '')}"))
+        doubt = (" (undetermined)", "bold yellow") if anomaly.get("could_be") else ""
+        console.print(
+            Text.assemble((f"{anomaly.get('kind')}", "bold red"), doubt, f"  {anomaly.get('text', '')}")
+        )
         if anomaly.get("blame"):
             console.print(Text(f"  {anomaly['blame']}"))
     more = len(results.get("anomalies", ())) - _SHOWN_EVENTS

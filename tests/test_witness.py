@@ -76,7 +76,8 @@ def test_the_graph_is_bounded_and_holds_the_witness() -> None:
     shown = {node for node, data in graph.nodes(data=True) if data["in_witness"]}
     assert sorted(shown) == sorted(anomaly["ops"])  # type: ignore[call-overload]
     node = graph.nodes[min(shown)]
-    assert set(node) == {"f", "process", "value", "start", "finish", "outcome", "in_witness", "label"}
+    fields = {"f", "process", "block", "value", "start", "finish", "outcome", "in_witness", "label"}
+    assert set(node) == fields
     assert node["label"] == "write 9001"
 
 

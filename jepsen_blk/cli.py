@@ -107,6 +107,9 @@ def check(
     certificate: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write what lets others confirm the verdict.")
     ] = None,
+    witness: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Draw the first anomaly's witness: .svg, .png, .dot.")
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Check a run while it goes on, until it ends or fails.")
     ] = False,
@@ -124,6 +127,12 @@ def check(
 
         follow_path(subject, wanted, lambda line: typer.echo(line, err=True))
     results = judge_path(subject, wanted)
+    if witness:
+        from jepsen_blk.history.formats import read_history
+        from jepsen_blk.recheck import history_file
+        from jepsen_blk.report.witness_file import write_witness
+
+        write_witness(read_history(history_file(subject)).history, results, witness)
     if certificate:
         from jepsen_blk.certify import write_certificate
 

@@ -53,8 +53,7 @@ def print_kind(name: str, console: Console) -> None:
 def example_scene(kind: Kind) -> Scene:
     """Return the whole example of a kind, with the orders in it that the checker finds at odds."""
     history = kind.history()
-    found = check(history, kind.deadline).anomalies
-    anomaly = found[0].to_json() if found else {"block": kind.rows[-1].block, "ops": []}
+    anomaly = check(history, kind.deadline).anomalies[0].to_json()
     return scene_of(history, anomaly, NAMES, whole=True)
 
 

@@ -94,7 +94,9 @@ def scene_of(
     rows = np.flatnonzero(wanted)
     rows = rows[np.argsort(history.start[rows], kind="stable")].tolist()
     graph = history_graph(history, anomaly)
-    edges = [(a, b) for a, b, data in graph.edges(data=True) if data["kind"] == "conflict"]
+    # Two survivors contradict each other, not an order: either alone might have been allowed.
+    ordered = anomaly["kind"] != "split-survivor"
+    edges = [(a, b) for a, b, data in graph.edges(data=True) if ordered and data["kind"] == "conflict"]
     return _Staging(history, line, rows, anomaly, names or {}).scene(edges)
 
 

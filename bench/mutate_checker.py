@@ -37,11 +37,21 @@ TELLING = {
     "clusters": ("anomalies", "witness"),
     "classify": ("anomalies", "classify"),
     "witness": ("witness",),
-    "lost_tail": ("verdict",),
+    "lost_tail": ("lost_tail", "verdict"),
     "verdict": ("verdict",),
 }
 """Of each module the tests that are about it: they are run first, since most changes do not outlive them."""
-TESTS = ("verdict", "anomalies", "classify", "registers", "brute_force", "witness", "planting", "golden")
+TESTS = (
+    "verdict",
+    "lost_tail",
+    "anomalies",
+    "classify",
+    "registers",
+    "brute_force",
+    "witness",
+    "planting",
+    "golden",
+)
 LOADED = (
     "numpy",
     "networkx",

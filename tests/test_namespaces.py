@@ -58,6 +58,19 @@ def test_nodes_have_networks_of_their_own() -> None:
     asyncio.run(scenario())
 
 
+def test_the_end_of_the_lab_reaps_what_still_ran_in_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        namespaces = await Namespaces.create()
+        try:
+            node = await namespaces.node("x")
+            left = [await node.start(["sleep", "30"], log=tmp_path / "log") for _ in range(8)]
+        finally:
+            await namespaces.destroy()
+        assert not any(process.running for process in left)
+
+    asyncio.run(scenario())
+
+
 CONTROLLER = """
 import asyncio, sys
 from pathlib import Path

@@ -65,9 +65,10 @@ class LocalProcess:
 class LocalNode:
     """A node of the local lab; commands run in its network namespace through nsenter."""
 
-    def __init__(self, name: str, prefix: Sequence[str]) -> None:
+    def __init__(self, name: str, prefix: Sequence[str], started: list[LocalProcess]) -> None:
         self._name = name
         self._prefix = tuple(prefix)
+        self._started = started
 
     @property
     def name(self) -> str:
@@ -117,7 +118,9 @@ class LocalNode:
                 pass_fds=tuple(fds),
                 start_new_session=True,  # the terminal's Ctrl-C is the controller's to handle
             )
-        return LocalProcess(process, f"{self._name}:{Path(argv[0]).name}", log)
+        started = LocalProcess(process, f"{self._name}:{Path(argv[0]).name}", log)
+        self._started.append(started)
+        return started
 
 
 class Namespaces:
@@ -137,7 +140,8 @@ class Namespaces:
             f"--mount={proc}/ns/mnt",
             f"--pid={proc}/ns/pid_for_children",
         )
-        self.root = LocalNode("lab", (*self._prefix, f"--net={proc}/ns/net", "--"))
+        self._started: list[LocalProcess] = []
+        self.root = LocalNode("lab", (*self._prefix, f"--net={proc}/ns/net", "--"), self._started)
 
     @classmethod
     async def create(cls) -> Namespaces:
@@ -166,7 +170,7 @@ class Namespaces:
     async def node(self, name: str) -> LocalNode:
         """Make a network namespace with loopback up and return it as a node."""
         await self.root.run(["ip", "netns", "add", name])
-        node = LocalNode(name, (*self._prefix, f"--net={self._netns / name}", "--"))
+        node = LocalNode(name, (*self._prefix, f"--net={self._netns / name}", "--"), self._started)
         await node.run(["ip", "link", "set", "lo", "up"])
         return node
 
@@ -184,6 +188,9 @@ class Namespaces:
         except TimeoutError:
             self._init.kill()  # --kill-child takes process 1 along
             await self._init.wait()
+        for process in self._started:  # each nsenter ends a moment after what it ran, and is to be reaped
+            if process.running:
+                await process.kill()
 
 
 def _kill_children(pid: int) -> None:

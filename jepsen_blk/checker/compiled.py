@@ -1,8 +1,7 @@
 """The batch check as machine code: the rule of registers.py in a few loops over rows, for long histories.
 
 Two passes over the rows, in any order, gather the cells (one a write): first the writes, then the reads
-that saw them. The live cells are then grouped by block, and each block's are sorted by minf alone: they
-come nearly sorted, and rows need not be in order of completion. Needs numba, the extra `fast`.
+that saw them. compiled_zones.py then compares the cells. Needs numba, the extra `fast`.
 
 Memory: 25 bytes a write. A read that ended before its write began is told by the write's own row, kept
 in the array that later holds the grouped cells.
@@ -16,6 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from jepsen_blk.checker.compiled_zones import (
+    ABSENT,
+    CELL,
+    FAILED,
+    OPEN,
+    SEEN,
+    TWICE,
+    Cells,
+    Rows,
+    group,
+    sweep,
+    sweep_sorted,
+)
 from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.findings import NEVER, READ_KINDS, Findings, require_one_clock
 from jepsen_blk.checker.index import MOST_RUNS, Index, index_between, index_blocks
@@ -23,25 +35,16 @@ from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import FOREIGN, INITIAL, PENDING, TORN, F, History, Int64s, Outcome
 from jepsen_blk.stamp import SEQUENCE_BITS
 
-_ABSENT, _ACKED, _FAILED, _OPEN, _TWICE, _SEEN = range(6)
-"""States of a cell: no such write, the outcomes in their order, two writes of one value, an open one that
-a read saw. Those that a read may see are the odd ones."""
-_CELL = np.dtype([("minf", "<i8"), ("maxs", "<i8"), ("block", "<i4"), ("state", "u1")])
 _READ, _WRITE = int(F.READ), int(F.WRITE)
 _OK, _INFO = int(Outcome.OK), int(Outcome.INFO)
 _TORN, _FOREIGN, _MISDIRECTED, _ABORTED, _FUTURE, _PHANTOM = (
     1 + READ_KINDS.index(kind)
     for kind in ("torn", "foreign", "misdirected", "aborted-read", "future-read", "phantom")
 )
-_MOST_SHIFTS = 16
-"""Places that a cell may be moved on average, before its block is sorted as one in no order."""
 _SLICE = 1 << 17
-_BEFORE_ALL = -(2**63)
 
 Bytes = npt.NDArray[np.uint8]
 Kind = TypeVar("Kind", bound=np.generic)
-Rows = npt.NDArray[Any]
-Cells = npt.NDArray[Any]
 Columns = tuple[Bytes, Bytes, Int64s, Int64s, Int64s, Int64s]
 Places = tuple[Int64s, Int64s, Int64s, Int64s]
 
@@ -54,18 +57,21 @@ def check_registers(history: History, deadline: Deadline = Deadline.FENCE) -> Fi
     )
     values = _index_values(history, columns[0], columns[3])
     blocks = index_blocks(history)
-    cells = np.zeros(values.size, dtype=_CELL)
+    cells = np.zeros(values.size, dtype=CELL)
     rows = np.empty(values.size, dtype=np.int32 if len(history) < 1 << 31 else np.int64)
     initial, read, acked = (np.full(blocks.size, NEVER, dtype=np.int64) for _ in range(3))
     places = (*values.runs(), *blocks.runs())
     doubled = _take_writes(columns, places, _closings(history, deadline), cells, rows, acked)
     bad = np.zeros(len(history), dtype=np.uint8)  # untouched, and so without memory, while no read is bad
     found = _take_reads(columns, places, cells, rows, initial, read, bad)
-    ends, first, last, seen_open = _group(cells, rows, blocks.size)
+    conflicts, unsorted = np.zeros(blocks.size, dtype=np.bool_), np.zeros(blocks.size, dtype=np.bool_)
+    first, last, seen_open = sweep(cells, initial, conflicts, unsorted)
     require_one_clock(first, max(last, int(initial.max(initial=NEVER))))
+    if unsorted.any():
+        sweep_sorted(cells, rows, group(cells, rows, unsorted), initial, conflicts)
     return Findings(
         bad_reads=_by_kind(bad) if found else {},
-        conflicts=blocks.keys(_conflicting(cells, rows, ends, initial)),
+        conflicts=blocks.keys(np.flatnonzero(conflicts)),
         twice=_rows_of_twice(history, values, cells) if doubled else np.empty(0, dtype=np.int64),
         unread=blocks.keys(np.flatnonzero((acked != NEVER) & (read < acked))),
         seen_open=seen_open,
@@ -97,7 +103,7 @@ def _by_kind(bad: Bytes) -> dict[str, Int64s]:
 
 def _rows_of_twice(history: History, values: Index, cells: Cells) -> Int64s:
     writes: Int64s = np.flatnonzero(history.f == F.WRITE)
-    twice: Int64s = writes[cells["state"][values.places(history.value[writes])] == _TWICE]
+    twice: Int64s = writes[cells["state"][values.places(history.value[writes])] == TWICE]
     return twice
 
 
@@ -183,8 +189,8 @@ def _take_writes(
         elif outcome[row] == _INFO:
             minf = closings[opened]
             opened += 1
-        doubled |= cell.state != _ABSENT
-        cell.state = _TWICE if cell.state != _ABSENT else outcome[row] + 1
+        doubled |= cell.state != ABSENT
+        cell.state = TWICE if cell.state != ABSENT else outcome[row] + 1
         cell.block = own
         cell.minf = minf
         cell.maxs = start[row]
@@ -228,10 +234,10 @@ def _take_reads(
         ):
             cell.minf = min(cell.minf, finish[row])
             cell.maxs = max(cell.maxs, start[row])
-            if cell.state == _OPEN:
-                cell.state = _SEEN
-        elif cell.state != _TWICE:
-            bad[row] = _unwritten(value[row]) if cell.state == _ABSENT else _misread(cell, own)
+            if cell.state == OPEN:
+                cell.state = SEEN
+        elif cell.state != TWICE:
+            bad[row] = _unwritten(value[row]) if cell.state == ABSENT else _misread(cell, own)
             found += 1
     return found
 
@@ -243,87 +249,4 @@ def _unwritten(value: int) -> int:
 
 @njit(cache=True)
 def _misread(cell: Any, own: int) -> int:
-    return _MISDIRECTED if cell.block != own else _ABORTED if cell.state == _FAILED else _FUTURE
-
-
-@njit(cache=True)
-def _group(cells: Cells, order: Rows, blocks: int) -> tuple[Int64s, int, int, bool]:
-    """Put the places of the live cells into `order`, block by block: block b's end at the b-th of the ends.
-
-    Return these, the least and the greatest time (PENDING and 0 if there are none), and whether a read saw
-    an indeterminate write.
-    """
-    ends = np.zeros(blocks + 1, dtype=np.int64)
-    first, last, seen = PENDING, 0, False
-    for cell in cells:
-        if cell.state == _ACKED or cell.state == _SEEN:
-            ends[cell.block + 1] += 1
-            first = min(first, cell.minf, cell.maxs)
-            last = max(last, cell.minf, cell.maxs)
-            seen |= cell.state == _SEEN
-    ends = np.cumsum(ends)
-    for place in range(len(cells)):
-        cell = cells[place]
-        if cell.state == _ACKED or cell.state == _SEEN:
-            order[ends[cell.block]] = place
-            ends[cell.block] += 1
-    return ends[:blocks], first, last, seen
-
-
-@njit(cache=True)
-def _conflicting(cells: Cells, order: Rows, ends: Int64s, initial: Int64s) -> Int64s:
-    """Return the places of the blocks in which two clusters must each precede the other."""
-    most = low = 0
-    for high in ends:
-        most, low = max(most, high - low), high
-    minf, maxs = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
-    found = np.zeros(len(ends), dtype=np.bool_)
-    low = 0
-    for block in range(len(ends)):
-        high = ends[block]
-        for i in range(high - low):
-            cell = cells[order[low + i]]
-            minf[i], maxs[i] = cell.minf, cell.maxs
-        _sort(minf, maxs, high - low)
-        found[block] = _contradict(minf, maxs, high - low, initial[block])
-        low = high
-    return np.flatnonzero(found)
-
-
-@njit(cache=True)
-def _contradict(minf: Int64s, maxs: Int64s, count: int, initial: int) -> bool:
-    """Compare each cluster, in order of minf, with the forward zone of the greatest maxs before it."""
-    zone_minf, zone_maxs = _BEFORE_ALL, initial if initial != NEVER else _BEFORE_ALL
-    for i in range(count):
-        if minf[i] < zone_maxs and zone_minf < maxs[i]:
-            return True
-        if minf[i] < maxs[i] and maxs[i] > zone_maxs:
-            zone_minf, zone_maxs = minf[i], maxs[i]
-    return False
-
-
-@njit(cache=True)
-def _sort(minf: Int64s, maxs: Int64s, count: int) -> None:
-    """Sort pairs by minf: by insertion if they are nearly sorted, else by Shell's method."""
-    if _insert(minf, maxs, count, 1, _MOST_SHIFTS * count):
-        return
-    gap = count
-    while gap > 1:
-        gap = max(1, gap * 4 // 9)
-        _insert(minf, maxs, count, gap, PENDING)
-
-
-@njit(cache=True)
-def _insert(minf: Int64s, maxs: Int64s, count: int, gap: int, shifts: int) -> bool:
-    """Sort every gap-th pair; stop after so many shifts and say whether it was done."""
-    for i in range(gap, count):
-        own_minf, own_maxs = minf[i], maxs[i]
-        j = i
-        while j >= gap and minf[j - gap] > own_minf:
-            minf[j], maxs[j] = minf[j - gap], maxs[j - gap]
-            j -= gap
-            shifts -= 1
-        minf[j], maxs[j] = own_minf, own_maxs
-        if shifts < 0:
-            return False
-    return True
+    return _MISDIRECTED if cell.block != own else _ABORTED if cell.state == FAILED else _FUTURE

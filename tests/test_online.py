@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,14 @@ from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, F, Fence, History
+
+try:
+    from jepsen_blk.checker.compiled_online import CompiledChecker
+except ImportError:  # numba is not installed
+    IN_WINDOWS = [WindowChecker]
+else:
+    IN_WINDOWS = [WindowChecker, CompiledChecker]
+ALL = [OnlineChecker, *IN_WINDOWS]
 
 
 def small(seed: int, most: int = 16) -> tuple[list[Op], list[Fence]]:
@@ -121,15 +130,18 @@ def prefix(ops: list[Op], in_flight: list[Op], tail: str) -> list[Op]:
     return known + (adopted(known) if tail == "lost" else [])
 
 
+@pytest.mark.parametrize("kind", IN_WINDOWS)
 @pytest.mark.parametrize("deadline", list(Deadline))
 @pytest.mark.parametrize("tail", ["whole", "lost"])
-def test_windows_of_any_size_fail_where_the_batch_check_does(deadline: Deadline, tail: str) -> None:
+def test_windows_of_any_size_fail_where_the_batch_check_does(
+    kind: type, deadline: Deadline, tail: str
+) -> None:
     failed = 0
     for seed in range(40):
         ops, fences = small(seed)
         rest = horizons(ops, random.Random(seed))
         for size in {1, 2, 5, len(ops) // 2 + 1, len(ops)}:
-            windows = WindowChecker(deadline, fences, open_boots=(0,) if tail == "lost" else ())
+            windows = kind(deadline, fences, open_boots=(0,) if tail == "lost" else ())
             for low in range(0, len(ops), size):
                 end = min(low + size, len(ops))
                 horizon, in_flight = rest[end - 1]
@@ -142,7 +154,7 @@ def test_windows_of_any_size_fail_where_the_batch_check_does(deadline: Deadline,
     assert 20 < failed < 180
 
 
-def feed_long(checker: OnlineChecker | WindowChecker, ops: int, window: int) -> int:
+def feed_long(checker: Any, ops: int, window: int) -> int:
     """Feed a healthy history of 8 blocks, nothing begun before the horizon left; return the most kept."""
     made = atomic(3, ops=ops, blocks=8, info=0)
     least = np.append(np.minimum.accumulate(made.start[::-1])[::-1], PENDING)  # start of what is to come
@@ -150,33 +162,34 @@ def feed_long(checker: OnlineChecker | WindowChecker, ops: int, window: int) -> 
     for low in range(0, len(made), window):
         part = take(made, np.arange(low, min(low + window, len(made))))
         columns = [getattr(part, name).tolist() for name in Operation._fields]
-        rows = part if isinstance(checker, WindowChecker) else map(Operation, *columns)
+        rows = map(Operation, *columns) if isinstance(checker, OnlineChecker) else part
         assert not checker.feed(rows, int(least[low + len(part)]))
         most = max(most, checker.kept)
     return most
 
 
-@pytest.mark.parametrize("kind", [OnlineChecker, WindowChecker])
+@pytest.mark.parametrize("kind", ALL)
 def test_what_is_kept_does_not_grow_with_a_clean_history(kind: type) -> None:
     short, long = (feed_long(kind(Deadline.FENCE, open_boots=(0,)), ops, 50) for ops in (1000, 8000))
     assert long < 1.3 * short < 100
 
 
 def test_a_read_of_a_forgotten_value_is_a_conflict_and_of_an_unknown_one_a_phantom() -> None:
-    for checker in (OnlineChecker(Deadline.FENCE), WindowChecker(Deadline.FENCE)):
+    for checker in (kind(Deadline.FENCE) for kind in ALL):
         rows = [write(1, 0, 5), write(2, 10, 15), read(2, 20, 25)]
         later = [read(1, 40, 45)]
         for ops in (rows, later):
-            given = history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops)
+            given = map(as_row, ops) if isinstance(checker, OnlineChecker) else history(ops)
             alarms = checker.feed(given, 30)
         assert [alarm[:2] for alarm in alarms] == [("conflict", 0)]
     assert [alarm.kind for alarm in OnlineChecker(Deadline.FENCE).feed([as_row(later[0])], 30)] == ["phantom"]
 
 
 def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ended() -> None:
-    for checker in (OnlineChecker(Deadline.FENCE), WindowChecker(Deadline.FENCE)):
+    for checker in (kind(Deadline.FENCE) for kind in ALL):
         checker.open_boot(0)
         ops = [read(7, 40, 45)]
-        assert not checker.feed(history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops), 90)
+        given = map(as_row, ops) if isinstance(checker, OnlineChecker) else history(ops)
+        assert not checker.feed(given, 90)
         checker.end_boot(0)
         assert checker.alarms == [("phantom", 0, 7)]

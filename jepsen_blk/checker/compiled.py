@@ -18,6 +18,7 @@ from numba import njit
 from jepsen_blk.checker.compiled_zones import (
     ABSENT,
     CELL,
+    CLOSED,
     FAILED,
     OPEN,
     SEEN,
@@ -37,33 +38,36 @@ from jepsen_blk.stamp import SEQUENCE_BITS
 
 _READ, _WRITE = int(F.READ), int(F.WRITE)
 _OK, _INFO = int(Outcome.OK), int(Outcome.INFO)
-_TORN, _FOREIGN, _MISDIRECTED, _ABORTED, _FUTURE, _PHANTOM = (
+_TORN, _FOREIGN, MISDIRECTED, ABORTED, FUTURE, PHANTOM = (
     1 + READ_KINDS.index(kind)
     for kind in ("torn", "foreign", "misdirected", "aborted-read", "future-read", "phantom")
 )
+CONFLICT = 1 + len(READ_KINDS)
+"""A read of what is closed: only the online check knows such cells."""
+NOWHERE = -1
 _SLICE = 1 << 17
 
 Bytes = npt.NDArray[np.uint8]
 Kind = TypeVar("Kind", bound=np.generic)
 Columns = tuple[Bytes, Bytes, Int64s, Int64s, Int64s, Int64s]
 Places = tuple[Int64s, Int64s, Int64s, Int64s]
+KeptIndex = tuple[Int64s, Int64s, Int64s]
+"""Of cells that stand block by block: their values and the starts of their writes, and each block's end."""
 
 
 def check_registers(history: History, deadline: Deadline = Deadline.FENCE) -> Findings:
     """Find what registers.check_registers finds, which see."""
-    columns = (
-        *(_plain(history.f), _plain(history.outcome), _plain(history.block)),
-        *(_plain(history.value), _plain(history.start), _plain(history.finish)),
-    )
-    values = _index_values(history, columns[0], columns[3])
+    columns = columns_of(history)
+    values = index_values(history, columns[0], columns[3])
     blocks = index_blocks(history)
     cells = np.zeros(values.size, dtype=CELL)
     rows = np.empty(values.size, dtype=np.int32 if len(history) < 1 << 31 else np.int64)
     initial, read, acked = (np.full(blocks.size, NEVER, dtype=np.int64) for _ in range(3))
     places = (*values.runs(), *blocks.runs())
-    doubled = _take_writes(columns, places, _closings(history, deadline), cells, rows, acked)
+    doubled = take_writes(columns, places, closings(history, deadline), cells, rows, acked)
     bad = np.zeros(len(history), dtype=np.uint8)  # untouched, and so without memory, while no read is bad
-    found = _take_reads(columns, places, cells, rows, initial, read, bad)
+    none = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.zeros(blocks.size, dtype=np.int64)
+    found = take_reads(columns, places, cells, rows, none, initial, read, bad)
     conflicts, unsorted = np.zeros(blocks.size, dtype=np.bool_), np.zeros(blocks.size, dtype=np.bool_)
     first, last, seen_open = sweep(cells, initial, conflicts, unsorted)
     require_one_clock(first, max(last, int(initial.max(initial=NEVER))))
@@ -78,12 +82,20 @@ def check_registers(history: History, deadline: Deadline = Deadline.FENCE) -> Fi
     )
 
 
-def _plain(column: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+def columns_of(history: History) -> Columns:
+    """Return what the passes over the rows read."""
+    return (
+        *(plain(history.f), plain(history.outcome), plain(history.block)),
+        *(plain(history.value), plain(history.start), plain(history.finish)),
+    )
+
+
+def plain(column: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
     """Return the column; a copy of a strided or read-only one, for which numba would compile anew."""
     return column if column.flags.c_contiguous and column.flags.writeable else column.copy()
 
 
-def _closings(history: History, deadline: Deadline) -> Int64s:
+def closings(history: History, deadline: Deadline) -> Int64s:
     """Return the closing times of the indeterminate writes, in the order of their rows."""
     found = [np.empty(0, dtype=np.int64)]
     for low in range(0, len(history), _SLICE):
@@ -107,7 +119,8 @@ def _rows_of_twice(history: History, values: Index, cells: Cells) -> Int64s:
     return twice
 
 
-def _index_values(history: History, f: Bytes, value: Int64s) -> Index:
+def index_values(history: History, f: Bytes, value: Int64s) -> Index:
+    """Index the values that writes wrote, as index.py does."""
     writes, least, greatest = _range_of_writes(f, value)
     if least >> SEQUENCE_BITS == greatest >> SEQUENCE_BITS:
         return index_between(history, writes, np.array([least]), np.array([greatest]))
@@ -151,7 +164,7 @@ def _extremes(f: Bytes, value: Int64s) -> tuple[int, Int64s, Int64s]:
 
 
 @njit(cache=True)
-def _run_of(key: int, lows: Int64s, firsts: Int64s) -> tuple[int, int, int]:
+def run_of(key: int, lows: Int64s, firsts: Int64s) -> tuple[int, int, int]:
     """Return the first key, the key after the last, and the first place of the run that may hold this key."""
     low, high = 0, len(lows)
     while low < high:
@@ -165,22 +178,22 @@ def _run_of(key: int, lows: Int64s, firsts: Int64s) -> tuple[int, int, int]:
 
 
 @njit(cache=True)
-def _take_writes(
+def take_writes(
     columns: Columns, places: Places, closings: Int64s, cells: Cells, rows: Rows, acked: Int64s
 ) -> bool:
     """Fill the cells from the writes; say whether two writes had one value."""
     f, outcome, block, value, start, finish = columns
     lows, firsts, block_lows, block_firsts = places
-    low, high, at = _run_of(0, lows, firsts)
-    block_low, block_high, block_at = _run_of(0, block_lows, block_firsts)
+    low, high, at = run_of(0, lows, firsts)
+    block_low, block_high, block_at = run_of(0, block_lows, block_firsts)
     opened, doubled = 0, False
     for row in range(len(f)):
         if f[row] != _WRITE:
             continue
         if not low <= value[row] < high:
-            low, high, at = _run_of(value[row], lows, firsts)
+            low, high, at = run_of(value[row], lows, firsts)
         if not block_low <= block[row] < block_high:
-            block_low, block_high, block_at = _run_of(block[row], block_lows, block_firsts)
+            block_low, block_high, block_at = run_of(block[row], block_lows, block_firsts)
         place, own = at + value[row] - low, block_at + block[row] - block_low
         cell = cells[place]
         minf = finish[row]
@@ -199,54 +212,84 @@ def _take_writes(
 
 
 @njit(cache=True)
-def _take_reads(
-    columns: Columns, places: Places, cells: Cells, rows: Rows, initial: Int64s, read: Int64s, bad: Bytes
+def take_reads(
+    columns: Columns,
+    places: Places,
+    cells: Cells,
+    rows: Rows,
+    kept: KeptIndex,
+    initial: Int64s,
+    read: Int64s,
+    bad: Bytes,
 ) -> int:
-    """Add the reads to the cells of the writes they saw; mark bad ones in `bad` and return their number."""
+    """Add the reads to the cells of the writes they saw; mark bad ones in `bad` and return their number.
+
+    `kept` is of the first cells, which are not the rows'.
+    """
     f, outcome, block, value, start, finish = columns
     lows, firsts, block_lows, block_firsts = places
-    low, high, at = _run_of(0, lows, firsts)
-    block_low, block_high, block_at = _run_of(0, block_lows, block_firsts)
+    low, high, at = run_of(0, lows, firsts)
+    block_low, block_high, block_at = run_of(0, block_lows, block_firsts)
     found = 0
     for row in range(len(f)):
         if f[row] != _READ or outcome[row] != _OK:
             continue
         if not block_low <= block[row] < block_high:
-            block_low, block_high, block_at = _run_of(block[row], block_lows, block_firsts)
+            block_low, block_high, block_at = run_of(block[row], block_lows, block_firsts)
         own = block_at + block[row] - block_low
         read[own] = max(read[own], start[row])
         if value[row] == INITIAL:
             initial[own] = max(initial[own], start[row])
             continue
         if not low <= value[row] < high:
-            low, high, at = _run_of(value[row], lows, firsts)
-        if not low <= value[row] < high:
+            low, high, at = run_of(value[row], lows, firsts)
+        place = at + value[row] - low if low <= value[row] < high else NOWHERE
+        if place == NOWHERE or cells[place].state == ABSENT:
+            place = _place_of_kept(kept, own, value[row])
+        if place == NOWHERE:
             bad[row] = _unwritten(value[row])
             found += 1
             continue
-        place = at + value[row] - low
         cell = cells[place]
         # Most end after all that is known of their write began, so its own start need not be fetched.
         if (
             cell.state & 1
             and cell.block == own
-            and (finish[row] >= cell.maxs or finish[row] >= start[rows[place]])
+            and (finish[row] >= cell.maxs or finish[row] >= _start_of(place, kept, rows, start))
         ):
             cell.minf = min(cell.minf, finish[row])
             cell.maxs = max(cell.maxs, start[row])
             if cell.state == OPEN:
                 cell.state = SEEN
         elif cell.state != TWICE:
-            bad[row] = _unwritten(value[row]) if cell.state == ABSENT else _misread(cell, own)
+            bad[row] = _misread(cell, own)
             found += 1
     return found
 
 
 @njit(cache=True)
+def _place_of_kept(kept: KeptIndex, own: int, value: int) -> int:
+    values, _, ends = kept
+    for place in range(ends[own - 1] if own else 0, ends[own]):
+        if values[place] == value:
+            return place
+    return NOWHERE
+
+
+@njit(cache=True)
+def _start_of(place: int, kept: KeptIndex, rows: Rows, start: Int64s) -> int:
+    _, starts, _ = kept
+    began: int = starts[place] if place < len(starts) else start[rows[place]]
+    return began
+
+
+@njit(cache=True)
 def _unwritten(value: int) -> int:
-    return _TORN if value == TORN else _FOREIGN if value == FOREIGN else _PHANTOM
+    return _TORN if value == TORN else _FOREIGN if value == FOREIGN else PHANTOM
 
 
 @njit(cache=True)
 def _misread(cell: Any, own: int) -> int:
-    return _MISDIRECTED if cell.block != own else _ABORTED if cell.state == FAILED else _FUTURE
+    if cell.block != own:
+        return MISDIRECTED
+    return ABORTED if cell.state == FAILED else CONFLICT if cell.state >= CLOSED else FUTURE

@@ -16,20 +16,29 @@ from numba import njit
 from jepsen_blk.checker.findings import NEVER
 from jepsen_blk.history.record import PENDING, Int64s
 
-ABSENT, ACKED, FAILED, OPEN, TWICE, SEEN = range(6)
+ABSENT, ACKED, FAILED, OPEN, TWICE, SEEN, CLOSED, _, BARRED = range(9)
 """States of a cell: no such write, the outcomes in their order, two writes of one value, an open one that
-a read saw. Those that a read may see are the odd ones."""
+a read saw, that one and an open one when no read to come may see them. What reads may see is odd."""
 CELL = np.dtype([("minf", "<i8"), ("maxs", "<i8"), ("block", "<i4"), ("state", "u1")])
 """A write and its reads; a live one is ACKED or SEEN."""
 _ZONE = np.dtype([("minf", "<i8"), ("maxs", "<i8"), ("newest", "<i8")])
 """Of a block the forward zone of the greatest maxs so far, and the minf of the cluster before."""
 _MOST_SHIFTS = 16
 """Places that a cell may be moved on average, before its block is sorted as one in no order."""
+KEPT = np.dtype(
+    [
+        *(("value", "<i8"), ("start", "<i8"), ("minf", "<i8"), ("maxs", "<i8")),
+        *(("block", "<i4"), ("boot", "<i4"), ("state", "u1"), ("reported", "?")),
+    ],
+    align=True,
+)
+"""What compiled_online.py keeps of a cell from window to window; `start` is the write's."""
 _BEFORE_ALL = -(2**63)
 
 Bools = npt.NDArray[np.bool_]
 Rows = npt.NDArray[Any]
 Cells = npt.NDArray[Any]
+Kept = npt.NDArray[Any]
 
 
 @njit(cache=True)

@@ -17,7 +17,7 @@ from jepsen_blk.checker.findings import Findings
 from jepsen_blk.checker.online import Alarm
 from jepsen_blk.checker.open_clusters import NONE, Bools, Names, OpenClusters, dead, join, rows_of, take
 from jepsen_blk.checker.registers import check_registers
-from jepsen_blk.checker.written import Written
+from jepsen_blk.checker.written import WrittenRuns, runs
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, F, Fence, History, Int64s, Outcome
 from jepsen_blk.stamp import SEQUENCE_BITS
@@ -39,7 +39,7 @@ class WindowChecker:
         self._deadline = deadline
         self._fences = tuple(fences)
         self._open_boots = set(open_boots)
-        self._written = Written()
+        self._written = WrittenRuns()
         self._kept = OpenClusters.of(_NO_ROWS)
         self._initial = rows_of(F.READ, _NO_ROWS, _NO_ROWS, _NO_ROWS, _NO_ROWS)
         """The reads of the initial value that what is reported later may contradict."""
@@ -130,7 +130,7 @@ class WindowChecker:
         self._take_findings(check_registers(joined, self._deadline), joined, names.values)
         if self.alarms:
             return
-        self._written.add_all(names.written)
+        self._written.add(*runs(names.written))
         np.maximum.at(table.latest, places[reads], rows.start[reads])
         np.minimum.at(table.earliest, places[reads], rows.finish[reads])
         closing = table.finish.copy()

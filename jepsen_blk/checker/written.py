@@ -13,9 +13,11 @@ import numpy as np
 
 from jepsen_blk.history.record import Int64s
 
+Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
 
 class Written:
-    """A set of values as disjoint intervals; adding one value costs a bisection."""
+    """A set of values that grows by one at a time; adding one costs a bisection."""
 
     def __init__(self) -> None:
         self._lows: list[int] = []
@@ -25,30 +27,51 @@ class Written:
         place = bisect_right(self._lows, value) - 1
         return place >= 0 and value < self._ends[place]
 
-    def contain(self, values: Int64s) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Tell of each value whether it is in the set."""
-        if not self._lows:
-            return np.zeros(len(values), dtype=np.bool_)
-        place = np.searchsorted(np.array(self._lows, dtype=np.int64), values, side="right") - 1
-        return (place >= 0) & (values < np.array(self._ends, dtype=np.int64)[place])
-
-    def add_all(self, values: Int64s) -> None:
-        """Add ascending values, none of which is in the set."""
-        cuts = np.flatnonzero(np.diff(values) != 1) + 1
-        for run in np.split(values, cuts):
-            if len(run):
-                self.add(int(run[0]), int(run[-1]) + 1)
-
-    def add(self, low: int, end: int | None = None) -> None:
-        """Add the values low .. end - 1 (without `end` only `low`), none of which is in the set."""
-        end = low + 1 if end is None else end
-        place = bisect_right(self._lows, low)
-        if place and self._ends[place - 1] == low:
+    def add(self, value: int) -> None:
+        """Add a value that is not in the set."""
+        place = bisect_right(self._lows, value)
+        if place and self._ends[place - 1] == value:
             place -= 1
-            self._ends[place] = end
+            self._ends[place] = value + 1
         else:
-            self._lows.insert(place, low)
-            self._ends.insert(place, end)
-        if place + 1 < len(self._lows) and self._lows[place + 1] == end:
+            self._lows.insert(place, value)
+            self._ends.insert(place, value + 1)
+        if place + 1 < len(self._lows) and self._lows[place + 1] == value + 1:
             self._ends[place] = self._ends.pop(place + 1)
             del self._lows[place + 1]
+
+
+class WrittenRuns:
+    """A set of values that grows by a window at a time: intervals from lows[i] up to ends[i], ascending."""
+
+    def __init__(self) -> None:
+        self.lows: Int64s = np.empty(0, dtype=np.int64)
+        self.ends: Int64s = np.empty(0, dtype=np.int64)
+
+    def contain(self, values: Int64s) -> Bools:
+        """Tell of each value whether it is in the set."""
+        if not len(self.lows):
+            return np.zeros(len(values), dtype=np.bool_)
+        place = np.searchsorted(self.lows, values, side="right") - 1
+        return (place >= 0) & (values < self.ends[place])
+
+    def meet(self, lows: Int64s, ends: Int64s) -> bool:
+        """Tell whether a value of these intervals is in the set."""
+        before = np.searchsorted(self.lows, ends)  # how many of the set's intervals begin before each ends
+        return bool((np.append(self.ends, 0)[before - 1] > lows)[before > 0].any())
+
+    def add(self, lows: Int64s, ends: Int64s) -> None:
+        """Add the values of intervals, ascending and apart."""
+        lows = np.append(self.lows, lows)
+        ends = np.append(self.ends, ends)
+        order = np.argsort(lows)
+        lows, ends = lows[order], np.maximum.accumulate(ends[order])
+        first = np.append(True, lows[1:] > ends[:-1])[: len(lows)]
+        self.lows = lows[first]
+        self.ends = ends[np.append(first[1:], True)[: len(lows)]]
+
+
+def runs(values: Int64s) -> tuple[Int64s, Int64s]:
+    """Return ascending values as intervals: their lows and ends."""
+    first = np.append(True, np.diff(values) != 1)[: len(values)]
+    return values[first], values[np.append(first[1:], True)[: len(values)]] + 1

@@ -79,12 +79,12 @@ class LostPathMigration:
         await self._hold.heal(stage)
         await self._hold.prove_healed(stage)
         await stage.read_all()
-        await stage.guest.run(stage.workload)
 
     async def heal(self, stage: Stage) -> None:
-        """Release the write, mend the path, let the guest run."""
+        """Release the write, mend the path, let the guest run and, where it was quiesced, work again."""
         await self._hold.heal(stage)
         await self._loss.heal(stage)
+        await stage.guest.run(stage.workload)
 
     async def prove_healed(self, stage: Stage) -> str:
         """Nothing is held, the path works, the guest runs."""

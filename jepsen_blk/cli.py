@@ -59,6 +59,9 @@ def run(
         typer.Option(metavar="NAME[:KEY=VALUE,...]", help="A fault; repeat for a schedule."),
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds at most.")] = None,
+    stop_on_fail: Annotated[
+        bool | None, typer.Option("--stop-on-fail/--no-stop-on-fail", help="Stop at the first anomaly.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of everything random.")] = None,
     name: Annotated[str | None, typer.Option(help="The test's name in the store.")] = None,
     store: Store = Path("store"),
@@ -77,6 +80,7 @@ def run(
         "name": name,
         "seed": seed,
         "time_limit_s": time_limit,
+        "stop_on_fail": stop_on_fail,
         "storage.conflict": conflict,
         "storage.kind": storage,
         "handoff.policy": handoff,

@@ -1,7 +1,7 @@
 """The life of one test, readable top to bottom.
 
     specification checked -> lab prepared -> run directory -> lab up, guest says hello
-      workload runs while the schedule of faults is played
+      workload runs while the schedule of faults is played and the journal is checked
     -> everything healed -> quiesce -> read every block -> lab down
     -> judged from what lies on disk -> report
 
@@ -26,6 +26,7 @@ from jepsen_blk.history.journal import JournalWriter
 from jepsen_blk.judge import EVENTS, JOURNAL, SPEC, judge_run, write_results
 from jepsen_blk.lab.choose import prepare_lab
 from jepsen_blk.lab.seams import Lab, PreparedLab
+from jepsen_blk.live import checking
 from jepsen_blk.report.html import render_report
 from jepsen_blk.report.view import NullView, View
 from jepsen_blk.spec import Spec, dump_spec
@@ -118,7 +119,9 @@ async def _record(
             try:
                 await guest.hello(_HELLO_TIMEOUT_S)
                 await guest.reset(boot=0, run=run, seed=spec.seed)
-                await _exercise(spec, lab, guest, steps, events, view)
+                async with checking(spec, run_dir / JOURNAL, events, view) as anomaly:
+                    end = anomaly if spec.stop_on_fail else asyncio.Event()  # which never comes
+                    await _exercise(spec, lab, guest, steps, end, events, view)
             except LabError as error:
                 events.emit("test", spec.name, "failed", why=str(error))
             for why in guest.split_brain:
@@ -134,9 +137,15 @@ async def _record(
 
 
 async def _exercise(
-    spec: Spec, lab: Lab, guest: GuestLink, steps: tuple[Step, ...], events: EventLog, view: View
+    spec: Spec,
+    lab: Lab,
+    guest: GuestLink,
+    steps: tuple[Step, ...],
+    end: asyncio.Event,
+    events: EventLog,
+    view: View,
 ) -> None:
-    """Run the workload while the schedule is played, then read every block."""
+    """Run the workload while the schedule is played, until `end` at most, then read every block."""
     workload = spec.workload.model_dump(mode="json")
     here, there = lab.guest_nodes
     stage = Stage(
@@ -153,7 +162,7 @@ async def _exercise(
     events.emit("workload", "register", "begin", node=here)
     await guest.run(workload)
     async with _counting(guest, view):
-        await _play(spec, steps, stage, events)
+        await _play(spec, steps, stage, end, events)
         view.phase("reading every block")
         if not await guest.quiesce(_QUIESCE_TIMEOUT_S):
             left = await guest.abandon()
@@ -164,10 +173,12 @@ async def _exercise(
     await guest.bye(_BYE_TIMEOUT_S)
 
 
-async def _play(spec: Spec, steps: tuple[Step, ...], stage: Stage, events: EventLog) -> None:
-    """Play the schedule, or let the workload run alone, for `time_limit_s` at most."""
+async def _play(
+    spec: Spec, steps: tuple[Step, ...], stage: Stage, end: asyncio.Event, events: EventLog
+) -> None:
+    """Play the schedule, or let the workload run alone, for `time_limit_s` and until `end` at most."""
     try:
-        async with asyncio.timeout(spec.time_limit_s):
+        async with asyncio.timeout(spec.time_limit_s) as limit, _ending(limit, end):
             if not steps:
                 await asyncio.Event().wait()
             for step in steps:
@@ -175,10 +186,29 @@ async def _play(spec: Spec, steps: tuple[Step, ...], stage: Stage, events: Event
                 await run_fault(step.fault, stage)
                 await stage.require_alive()
     except TimeoutError:
+        if end.is_set():
+            events.emit("schedule", spec.name, "stopped", why="at the first anomaly")
+            return
         if steps:
             why = f"the schedule was cut off by time_limit_s = {spec.time_limit_s:g}"
             events.emit("test", spec.name, "doubt", why=why)
     events.emit("schedule", spec.name, "done")
+
+
+@contextlib.asynccontextmanager
+async def _ending(limit: asyncio.Timeout, end: asyncio.Event) -> AsyncIterator[None]:
+    """Let the time be over when `end` comes, if it is not by then."""
+
+    async def wait() -> None:
+        await end.wait()
+        if not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    waiting = asyncio.create_task(wait())
+    try:
+        yield
+    finally:
+        waiting.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,6 @@
-"""Checking a run while another process writes its journal: damage is told at once, not after days.
+"""Checking a run while its journal is written: damage is told at once, not after days.
+
+The test itself does so (live.py), and whoever follows a run of another process.
 
 The journal names an operation when it has completed, so what is in flight is not known. The horizon is
 therefore a guess: no operation takes longer than a lag. One that did shows itself, since it begins before
@@ -48,9 +50,29 @@ class Follower:
         return self._tail.closed or bool(self._checker.alarms)
 
     @property
+    def alarm(self) -> Alarm | None:
+        """The first anomaly."""
+        return self._checker.alarms[0] if self._checker.alarms else None
+
+    @property
+    def operations(self) -> int:
+        """Number of operations checked."""
+        return self._checker.ops
+
+    @property
     def lag_ns(self) -> int:
         """The longest that an operation is taken to last, as of now."""
         return self._lag_ns
+
+    def catch_up(self) -> bool:
+        """Take in all that came since the last call, up to the first anomaly; False if nothing did.
+
+        Raises HistoryError as read_journal does.
+        """
+        news = False
+        while not self.ended and self.step():
+            news = True
+        return news
 
     def step(self) -> bool:
         """Take in a part of what came since the last step; False if nothing did.
@@ -98,9 +120,8 @@ class Follower:
 
     def progress(self) -> str:
         """Return a line for people."""
-        found = self._checker.alarms
-        said = _tell(found[0]) if found else "no anomaly so far"
-        return f"{self._checker.ops} operations checked, {self._checker.blocks} blocks, {said}"
+        said = describe(self.alarm) if self.alarm else "no anomaly so far"
+        return f"{self.operations} operations checked, {self._checker.blocks} blocks, {said}"
 
 
 def follow_path(
@@ -115,12 +136,7 @@ def follow_path(
     """
     follower = Follower(*_journal_of(path, deadline))
     while not follower.ended:
-        news = False
-        while follower.step():
-            news = True
-            if follower.ended:
-                break
-        if news:
+        if follower.catch_up():
             say(follower.progress())
         if not follower.ended:
             wait()
@@ -135,5 +151,6 @@ def _journal_of(path: Path, deadline: Deadline | None) -> tuple[Path, Deadline]:
     return path, deadline or Deadline.FENCE
 
 
-def _tell(alarm: Alarm) -> str:
+def describe(alarm: Alarm) -> str:
+    """Name an anomaly by what is known of it while the run goes on."""
     return f"{alarm.kind} on block {alarm.block}"

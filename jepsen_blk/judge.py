@@ -22,6 +22,7 @@ from jepsen_blk.history.events import Event, read_events
 from jepsen_blk.history.journal import Journal, read_journal
 from jepsen_blk.history.record import F, History, Outcome
 from jepsen_blk.spec import Spec, load_spec
+from nemesis.fault import CUT_OFF
 
 JOURNAL = "history.blk"
 EVENTS = "events.jsonl"
@@ -57,16 +58,24 @@ def judge_run(run_dir: Path, deadline: Deadline | None = None) -> dict[str, Any]
     log = run_dir / TARGET_LOG
     migrations = tuple(_migrations(events, log))
     faults = tuple(_faults(events))
+    stopped = next(
+        (event for event in events if (event.source, event.phase) == ("schedule", "stopped")), None
+    )
     result = check(journal.history, deadline or spec.deadline)
     results: dict[str, Any] = result.to_json()
     for anomaly, shown in zip(result.anomalies, results["anomalies"], strict=True):
         blame = explain(anomaly, journal.history, log)
         if blame:
             shown["blame"] = blame
-    doubts = [*_doubts(spec, journal, events), *_fault_doubts(faults), *_migration_doubts(spec, migrations)]
+    doubts = [*_doubts(spec, journal, events), *_migration_doubts(spec, migrations)]
+    doubts += _fault_doubts([fault for fault in faults if not (stopped and fault.why == CUT_OFF)])
+    if not results["anomalies"]:
+        doubts += _unconfirmed(events, stopped, as_run=deadline in (None, spec.deadline))
     results["reasons"] = [*results["reasons"], *doubts]
     if results["verdict"] == "pass" and doubts:
         results["verdict"] = "unknown"
+    if stopped:
+        results["notes"] = [_how_stopped(spec, stopped.time_ns - events[0].time_ns, len(faults))]
     results["migrations"] = list(migrations)
     results["faults"] = [asdict(fault) for fault in faults]
     results["workload"] = _workload(journal.history)
@@ -95,12 +104,26 @@ def _doubts(spec: Spec, journal: Journal, events: Sequence[Event]) -> Iterator[s
         yield "the schedule of faults was not played to its end"
 
 
+def _unconfirmed(events: Sequence[Event], stopped: Event | None, *, as_run: bool) -> Iterator[str]:
+    """What was seen while the test ran and is no anomaly now; `as_run`: under the same deadline."""
+    seen = next((event.data["why"] for event in events if event.source == "checker"), None)
+    if seen and (as_run or stopped):
+        ended = ", and ended the schedule there" if stopped else ""
+        yield f"the check of the running test saw an anomaly ({seen}){ended}; as judged here there is none"
+
+
+def _how_stopped(spec: Spec, after_ns: int, begun: int) -> str:
+    after = f"stopped at the first anomaly, {after_ns / 1e9:.1f} s after the test began"
+    planned = sum(step.repeat for step in spec.nemesis)
+    return f"{after}; {begun} of {planned} faults had begun" if planned else after
+
+
 def _fault_doubts(faults: Sequence[FaultResult]) -> Iterator[str]:
     for fault in faults:
         if not fault.proven:
-            yield f"fault {fault.name} was not proven: {fault.why or 'it was cut off'}"
+            yield f"fault {fault.name} was not proven: {fault.why}"
         elif not fault.healed:
-            yield f"fault {fault.name} was not healed: {fault.why or 'it was cut off'}"
+            yield f"fault {fault.name} was not healed: {fault.why}"
         elif fault.why:
             yield f"fault {fault.name} did not go as planned: {fault.why}"
 
@@ -122,14 +145,14 @@ def _faults(events: Sequence[Event]) -> Iterator[FaultResult]:
             continue
         if event.phase == "setup":
             if begun:
-                yield FaultResult(begun, False, False, "")
+                yield FaultResult(begun, False, False, CUT_OFF)
             begun = event.name
         elif event.phase == "over":
             begun = ""
             data = event.data
             yield FaultResult(event.name, bool(data["proven"]), bool(data["healed"]), str(data["why"]))
     if begun:
-        yield FaultResult(begun, False, False, "")
+        yield FaultResult(begun, False, False, CUT_OFF)
 
 
 def _migrations(events: Sequence[Event], log: Path) -> Iterator[dict[str, Any]]:

@@ -118,6 +118,8 @@ class Spec(_Table):
     time_limit_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     deadline: Deadline = Deadline.FENCE
     allow_idle_migration: bool = False
+    stop_on_fail: bool = False
+    """End the schedule at the first anomaly that is seen while the test runs."""
     guest: GuestSpec = GuestSpec()
     workload: WorkloadSpec = WorkloadSpec()
     storage: StorageSpec = StorageSpec()

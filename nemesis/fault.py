@@ -1,7 +1,9 @@
 """The life of a fault: setup, inject, prove, dwell, heal, prove healed.
 
 No fault counts until it has been seen to work, and every fault is healed whatever happens: an error
-in any step, or a cancelled test, still runs `heal`, under a bound of its own. A fault speaks to the
+in any step, or a cancelled test, still runs `heal`, under a bound of its own. A hand-over that has
+begun is taken to its end too: a guest between two nodes could not be healed, and one that was let run
+without the handoff policy's steps would show damage that is not the policy's. A fault speaks to the
 lab's seams alone, so it is one piece of code on every lab.
 """
 
@@ -9,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.handoff import Handoff, run_handoff
@@ -24,6 +26,10 @@ _WORK_TIMEOUT_S = 10.0
 _QUIESCE_TIMEOUT_S = 10.0
 _READ_ALL_TIMEOUT_S = 30.0
 _POLL_S = 0.01
+CUT_OFF = "it was cut off"
+"""What went wrong with a fault that was cancelled, or ended by an error that is not the lab's."""
+
+T = TypeVar("T")
 
 
 class NotProven(LabError):
@@ -45,6 +51,11 @@ class Stage:
 
     async def hand_over(self, mode: str = "precopy") -> Migration:
         """Migrate the guest to the other node under the test's handoff policy and let it run there."""
+        migration = await _finish(self._hand_over(mode))
+        _raise_if_cancelled()
+        return migration
+
+    async def _hand_over(self, mode: str) -> Migration:
         source, destination = self.guest_node, self.other_node
         self.events.emit("migration", mode, "begin", node=source, destination=destination)
         migration = await self.lab.hypervisor.migrate(source, destination, mode)
@@ -117,7 +128,8 @@ class Fault(Protocol):
 async def run_fault(fault: Fault, stage: Stage) -> None:
     """Take a fault through its life; what the fault or the lab did is in the events, never raised.
 
-    The last event, `over`, says whether it was proven and healed, and what went wrong.
+    The last event, `over`, says whether it was proven and healed, and what went wrong. A cancellation goes
+    on once that is said.
     """
     proven = False
     trouble: list[str] = []
@@ -134,23 +146,35 @@ async def run_fault(fault: Fault, stage: Stage) -> None:
         proven = proven and not isinstance(error, NotProven)
         trouble.append(str(error))
         stage.events.emit("fault", fault.name, "failed", why=str(error))
+    except BaseException:
+        trouble.append(CUT_OFF)
+        raise
     finally:
-        healed, why = await _heal(fault, stage)
-    if not healed:
-        trouble.append(why)
-    stage.events.emit("fault", fault.name, "over", proven=proven, healed=healed, why="; ".join(trouble))
+        healed, why = await _finish(_heal(fault, stage))
+        if not healed:
+            trouble.append(why)
+        stage.events.emit("fault", fault.name, "over", proven=proven, healed=healed, why="; ".join(trouble))
+    _raise_if_cancelled()
 
 
-async def _heal(fault: Fault, stage: Stage) -> tuple[bool, str]:
-    """Heal under a bound, shielded from the cancellation that may have brought us here."""
-    task = asyncio.create_task(_heal_and_prove(fault, stage))
+async def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work to its end, whoever cancels meanwhile; it has a bound of its own."""
+    task = asyncio.create_task(work)
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({task})
     return task.result()
 
 
-async def _heal_and_prove(fault: Fault, stage: Stage) -> tuple[bool, str]:
+def _raise_if_cancelled() -> None:
+    """Let a cancellation go on that came during `_finish`."""
+    current = asyncio.current_task()
+    if current is not None and current.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _heal(fault: Fault, stage: Stage) -> tuple[bool, str]:
+    """Heal and see that it is healed, under a bound; return why it is not."""
     try:
         async with asyncio.timeout(_HEAL_TIMEOUT_S):
             stage.events.emit("fault", fault.name, "heal")

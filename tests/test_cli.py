@@ -373,6 +373,27 @@ def test_an_option_wins_over_the_file_and_leaves_the_rest(tmp_path: Path):
     assert [step.fault for step in spec.nemesis] == ["pause"]
 
 
+@pytest.mark.parametrize(
+    ("options", "stops"), [([], True), (["--no-stop-on-fail"], False), (["--stop-on-fail"], True)]
+)
+def test_a_test_stops_at_its_first_anomaly_if_the_file_or_an_option_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], stops: bool
+):
+    seen = []
+
+    async def run_test(spec: Spec, store: Path, *, keep_lab: bool, view: View) -> Outcome:
+        seen.append(spec.stop_on_fail)
+        return Outcome("pass", {"verdict": "pass"}, tmp_path)
+
+    controller = ModuleType("jepsen_blk.controller")
+    controller.run_test = run_test
+    monkeypatch.setitem(sys.modules, "jepsen_blk.controller", controller)
+    monkeypatch.setattr(doctor, "PACKAGES", {})
+    (tmp_path / "spec.toml").write_text("stop_on_fail = true\n")
+    assert cli.main(["test", str(tmp_path / "spec.toml"), *options, "--store", str(tmp_path)]) == 0
+    assert seen == [stops]
+
+
 def test_faults_on_the_command_line_replace_the_schedule(tmp_path: Path):
     (tmp_path / "spec.toml").write_text("[[nemesis]]\nfault = 'pause'\n")
     spec = read_spec(tmp_path / "spec.toml", {}, ["hold", "migrate:repeat=3"])

@@ -123,6 +123,36 @@ def test_a_handoff_that_does_not_end_is_a_reason_and_the_guest_runs_on(tmp_path:
     assert [fault["healed"] for fault in outcome.results["faults"]] == [True]
 
 
+@pytest.mark.parametrize("conflict", ["arrival-order", "ignore-second"])
+def test_a_test_stops_at_the_first_anomaly_and_the_second_move_never_begins(
+    conflict: str, tmp_path: Path
+) -> None:
+    steps = [{"fault": "lost-path-migration"}, {"fault": "lost-path-migration", "after_s": 60}]
+    outcome = run(
+        tmp_path,
+        stop_on_fail=True,
+        time_limit_s=120,
+        handoff={"policy": "requeue"},
+        storage={"conflict": conflict},
+        nemesis=steps,
+    )
+    assert outcome.verdict == "fail"
+    kinds = {anomaly["kind"] for anomaly in outcome.results["anomalies"]}
+    # A write that is ignored is missed by any read of it, also before the late copy lands.
+    early = {"lost-write", "stale-read"} if conflict == "ignore-second" else set()
+    assert kinds - early <= {"stale-overwrite"}
+    assert outcome.results["reasons"] == []
+    assert outcome.results["notes"][0].endswith("; 1 of 2 faults had begun")
+    assert len(outcome.results["migrations"]) == 1
+    events = list(read_events(outcome.run_dir / "events.jsonl"))
+    (seen,) = (event for event in events if event.source == "checker")
+    assert seen.data["block"] == outcome.results["anomalies"][0]["block"]
+    after = [(event.source, event.name, event.phase) for event in events[events.index(seen) :]]
+    assert ("schedule", "register", "stopped") in after
+    assert after[-2:] == [("workload", "read-all", "done"), ("test", "register", "end")]
+    assert all(fault["proven"] and fault["healed"] for fault in outcome.results["faults"])
+
+
 class KillGuest:
     """A fault that ends the guest for good: nothing of the catalogue does."""
 

@@ -1,58 +1,15 @@
 """The host's end of the link against guests that are made by hand: split brain, gaps, silence, refusals."""
 
 import asyncio
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from agent_rig import RUN, WAIT_S, WORKLOAD, Recorder
+from puppet import Puppet
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.history.record import ROW, F
 from workloads import guest as guest_module
-from workloads.agent.frames import JSON, ROWS, pack_frame
 from workloads.guest import GuestLink
-
-
-class Puppet:
-    """A guest without an agent: answers every command at once and sends what the test says."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._reader: asyncio.StreamReader
-        self._writer: asyncio.StreamWriter
-        self._task: asyncio.Task[None]
-        self.acked: dict[str, Any] = {}
-        self.acks = asyncio.Event()
-        self.answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda command: {}
-
-    async def connect(self) -> None:
-        self._reader, self._writer = await asyncio.open_unix_connection(str(self._path))
-        self._task = asyncio.create_task(self._serve())
-
-    def send(self, sequence: int, marker: int) -> None:
-        row = np.zeros(1, dtype=ROW)
-        row["f"], row["value"] = F.WRITE, marker
-        self._writer.write(pack_frame(ROWS, sequence, row.tobytes()))
-
-    def close(self) -> None:
-        self._task.cancel()
-        self._writer.transport.abort()
-
-    async def _serve(self) -> None:
-        while line := await self._reader.readline():
-            if not line.strip():
-                continue
-            command = json.loads(line)
-            if command["do"] == "ack":
-                self.acked = command
-                self.acks.set()
-                continue
-            reply = {"re": command["id"], "sequence": 0, **self.answer(command)}
-            self._writer.write(pack_frame(JSON, 0, json.dumps(reply).encode()))
 
 
 async def puppets(folder: Path) -> tuple[GuestLink, Recorder, Puppet, Puppet]:

@@ -90,6 +90,21 @@ def test_the_witness_and_the_text_of_an_anomaly_are_shown(tmp_path):
     assert all(str(line) in page.text for line in anomaly["ops"])
 
 
+def test_the_first_anomaly_that_was_seen_is_on_the_charts_and_the_stop_beside_the_verdict(tmp_path):
+    run_dir = failing_run(tmp_path / "run")
+    assert '"seen":null' in page_of(run_dir)[1]
+    events = (run_dir / "events.jsonl").read_text().splitlines()
+    seen = json.loads(events[-1])
+    seen |= {"source": "checker", "phase": "seen", "data": {"why": "conflict on block 17"}}
+    (run_dir / "events.jsonl").write_text("\n".join([*events, json.dumps(seen)]) + "\n")
+    results = json.loads((run_dir / "results.json").read_text())
+    (run_dir / "results.json").write_text(json.dumps(results | {"notes": ["stopped at the first anomaly"]}))
+    page, source = page_of(run_dir)
+    assert re.search(r'"seen":\d+\.\d+', source)
+    assert "stopped at the first anomaly" in page.text[:1200]
+    assert "conflict on block 17" in page.text
+
+
 def test_text_of_a_run_never_becomes_markup(tmp_path):
     run_dir = failing_run(tmp_path / "run", proof=EVIL)
     events = (run_dir / "events.jsonl").read_text().replace("lost-path-migration", f"path-{EVIL}")

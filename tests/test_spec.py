@@ -13,6 +13,7 @@ def test_a_dumped_specification_loads_to_the_same(tmp_path: Path) -> None:
     spec = make_spec(
         {
             "seed": 7,
+            "stop_on_fail": True,
             "storage": {"conflict": "serialize", "write_latency_ms": 1.5},
             "nemesis": [{"fault": "migrate", "repeat": 2, "options": {"settle_s": 0.1}}],
         }

@@ -58,6 +58,26 @@ def test_the_rate_is_that_of_the_last_second():
     assert "5,000 operations   2,500/s" in shown(view)
 
 
+def test_the_panel_says_what_is_checked_and_what_was_seen():
+    view = LiveView(plain()[0], Clock())
+    view.start("t", ())
+    assert "checked" not in shown(view)
+    view.checked(4000, "")
+    assert "4,000 checked, no anomaly so far" in shown(view)
+    view.checked(4100, "conflict on block 7")
+    assert "4,100 checked, conflict on block 7" in shown(view)
+    view.start("u", ())
+    assert "checked" not in shown(view)
+
+
+def test_the_first_anomaly_is_a_line_too():
+    console, out = plain()
+    view = LiveView(console, Clock())
+    view.start("t", ())
+    view.event(Event(0, "checker", "anomaly", "seen", "", {"why": "conflict on block 7"}))
+    assert "checker anomaly seen: conflict on block 7\n" in out.getvalue()
+
+
 def test_steps_show_what_is_done_and_what_is_to_come():
     view = LiveView(plain()[0], Clock())
     view.start("t", ("lab up", "workload", "check"))
@@ -106,6 +126,12 @@ def test_the_verdict_is_printed_with_its_reasons_and_migrations(make, word, tmp_
         assert " ".join(part.split()) in text
 
 
+def test_where_a_run_was_stopped_is_a_note():
+    console, out = plain()
+    print_verdict({"verdict": "fail", "notes": ["stopped at the first anomaly"]}, None, console)
+    assert "note stopped at the first anomaly\n" in out.getvalue()
+
+
 def test_an_anomaly_that_no_later_read_settled_is_marked_as_undetermined():
     console, out = plain()
     settled = {"kind": "stale-read", "text": "the first", "could_be": []}
@@ -131,6 +157,7 @@ def test_both_views_are_what_the_controller_expects():
         view.phase("p")
         view.event(Event(0, "lab", "up", "done"))
         view.operations(1)
+        view.checked(1, "")
         view.finish("pass")
         view.close()
         view.close()

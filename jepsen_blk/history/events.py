@@ -17,10 +17,12 @@ from typing import Any, TextIO
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: `source` is fault, migration, handoff, network, workload, schedule or test.
+    """One thing that happened.
+
+    `source` is fault, migration, handoff, network, workload, checker, schedule or test.
 
     `phase` of a fault: setup, inject, proven, heal, healed, failed, over; of a migration: begin, stop,
-    end, resume. `data` holds what is worth showing, as JSON values.
+    end, resume; of the checker: seen. `data` holds what is worth showing, as JSON values.
     """
 
     time_ns: int

@@ -118,6 +118,7 @@ def _charts(run: RunData) -> dict[str, Any]:
         ]
         if run.aligned
         else [],
+        "seen": round(run.seen.time_ms / 1e3, 4) if run.seen and run.aligned else None,
     }
 
 

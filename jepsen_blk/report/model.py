@@ -149,6 +149,8 @@ class RunData:
     faults: tuple[FaultLine, ...]
     events: tuple[HostEvent, ...]
     fences: tuple[HostEvent, ...]
+    seen: HostEvent | None
+    """The first anomaly, as the check of the running test saw it."""
     end_ms: float
     series: Series
     history: History

@@ -106,6 +106,7 @@ class _Loader:
             fences=tuple(
                 self._fence(event) for event in (self.log.events if self.log else ()) if event.f == "fence"
             ),
+            seen=next((self._event(event) for event in self.host_events if event.source == "checker"), None),
             end_ms=max(ends, default=0.0),
             series=series,
             history=self.history,

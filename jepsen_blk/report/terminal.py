@@ -28,7 +28,7 @@ VERDICT_STYLES = {
     "unknown": "bold black on yellow",
 }
 _SHOWN_EVENTS = 8
-_SOURCE_STYLES = {"fault": "red", "migration": "magenta", "handoff": "cyan"}
+_SOURCE_STYLES = {"fault": "red", "migration": "magenta", "handoff": "cyan", "checker": "bold red"}
 _REFRESH_PER_S = 8
 _RATE_WINDOW_S = 1.0
 _QUIET = ("setup", "over")
@@ -48,6 +48,7 @@ class LiveView:
         self._began = self._marked = clock()
         self._completed = self._marked_ops = 0
         self._per_s = 0.0
+        self._checked = Text()
         self._verdict = ""
 
     def start(self, name: str, steps: Sequence[str]) -> None:
@@ -58,6 +59,7 @@ class LiveView:
         self._began = self._marked = self._clock()
         self._completed = self._marked_ops = 0
         self._per_s = 0.0
+        self._checked = Text()
         if self._console.is_terminal:
             self._live = Live(
                 get_renderable=self.render,
@@ -92,6 +94,11 @@ class LiveView:
             self._per_s = (completed - self._marked_ops) / (now - self._marked)
             self._marked, self._marked_ops = now, completed
 
+    def checked(self, operations: int, anomaly: str) -> None:
+        """Update what the check of the running test has seen."""
+        found = (anomaly, "bold red") if anomaly else ("no anomaly so far", "green")
+        self._checked = Text.assemble(f"   {operations:,} checked, ", found)
+
     def finish(self, verdict: str) -> None:
         """Close the panel; without one, say how much was done."""
         self._verdict = verdict
@@ -117,6 +124,7 @@ class LiveView:
             " operations   ",
             (f"{self._per_s:,.0f}", "bold"),
             "/s",
+            self._checked,
         )
         return Group(head, *self._phases(), counters, *self._events)
 

@@ -27,6 +27,9 @@ class View(Protocol):
     def operations(self, completed: int) -> None:
         """So many operations have completed since the start."""
 
+    def checked(self, operations: int, anomaly: str) -> None:
+        """So many operations have been checked; `anomaly` names the first that was seen, if one was."""
+
     def finish(self, verdict: str) -> None:
         """The test has its verdict."""
 
@@ -47,6 +50,9 @@ class NullView:
         """Show nothing."""
 
     def operations(self, completed: int) -> None:
+        """Show nothing."""
+
+    def checked(self, operations: int, anomaly: str) -> None:
         """Show nothing."""
 
     def finish(self, verdict: str) -> None:

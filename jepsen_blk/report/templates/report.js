@@ -5,15 +5,21 @@
   const tone = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const escape = (text) => text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
   const looks = { read: ["--read", "circle"], write: ["--write", "diamond"], indeterminate: ["--bad", "x"] };
-  const shapes = () => data.bands.map((band) => ({
+  const seen = data.seen === null ? [] : [data.seen];
+  const shapes = () => [...data.bands.map((band) => ({
     type: "rect", xref: "x", yref: "paper", x0: band.x0, x1: band.x1, y0: 0, y1: 1, layer: "below",
     line: { width: 0 }, opacity: band.kind === "move" ? 0.16 : 0.18,
     fillcolor: tone(band.kind === "move" ? "--move" : "--cut"),
-  }));
-  const names = () => (data.bands.length > 24 ? [] : data.bands).map((band) => ({
+  })), ...seen.map((x) => ({
+    type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: { width: 1.5, dash: "dash", color: tone("--bad") },
+  }))];
+  const names = () => [...(data.bands.length > 24 ? [] : data.bands).map((band) => ({
     xref: "x", yref: "paper", x: band.x0, y: band.kind === "move" ? 1.0 : 1.08, xanchor: "left", yanchor: "bottom",
     text: escape(band.name), showarrow: false, font: { size: 11, color: tone(band.kind === "move" ? "--move" : "--soft") },
-  }));
+  })), ...seen.map((x) => ({
+    xref: "x", yref: "paper", x, y: 0.99, xanchor: "right", yanchor: "top",
+    text: "anomaly seen", showarrow: false, font: { size: 11, color: tone("--bad") },
+  }))];
   const layout = (title, more) => ({
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: tone("--panel"), font: { color: tone("--ink"), size: 12 },
     margin: { l: 60, r: 12, t: 46, b: 42 }, showlegend: false, shapes: shapes(), hovermode: "closest",

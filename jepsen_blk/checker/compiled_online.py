@@ -58,8 +58,8 @@ _ROOM = 4096
 class CompiledChecker:
     """Checks one history under one deadline; the arguments and promises are those of OnlineChecker.
 
-    An alarm ends nothing: whatever happens in the other blocks is found too. Memory: what is open, 25 bytes for each
-    write of a window, and some 100 for each block up to the greatest block number.
+    An alarm ends nothing: what happens in the other blocks is found too. Memory: what is open, 25 bytes for
+    each write of a window, and some 100 for each block up to the greatest block number.
     """
 
     def __init__(

@@ -91,8 +91,8 @@ def sift(
         most_kept = max(most_kept, checker.kept)
         if most_kept > most_rows:
             raise UserError(
-                f"more than {most_rows} writes are open at once, too many for the memory there is; put the "
-                "history in order of completion, or check it where there is more"
+                f"{parts.name}: more than {most_rows} writes are open at once, too many for the memory there "
+                "is; put the history in order of completion, or check it where there is more"
             )
 
     feed(_placed(survey.early, survey), 0)

@@ -15,7 +15,7 @@ that comes later and is in neither of them, whatever they hold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from jepsen_blk.checker.index import Index, index_numbers
 from jepsen_blk.checker.lost_tail import adopted_writes, earliest_starts
 from jepsen_blk.checker.tally import Tally
 from jepsen_blk.checker.written import Written
-from jepsen_blk.history.parts import Part, Parts, concatenate, select
-from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s, Outcome
+from jepsen_blk.history.parts import Part, Parts, concatenate, merge_marks, select
+from jepsen_blk.history.record import PENDING, F, History, Int64s, Outcome
 from jepsen_blk.history.rules import repeated_write
 from jepsen_blk.stamp import SEQUENCE_BITS
 
@@ -81,10 +81,7 @@ class _Surveyor:
     """Takes in the parts of a history one by one."""
 
     def __init__(self, most_late: int) -> None:
-        self._fences: tuple[Fence, ...] = ()
-        self._crashes: tuple[int, ...] = ()
-        self._clocks: tuple[Clock, ...] = ()
-        self._lost_tails: frozenset[int] = frozenset()
+        self._marks = _NO_ROWS
         self._doubts: tuple[str, ...] = ()
         self._tally = Tally()
         self._blocks = _NONE
@@ -94,10 +91,7 @@ class _Surveyor:
     def take(self, part: Part) -> None:
         """Take in the next part."""
         history = part.history
-        self._fences += tuple(fence for fence in history.fences if fence not in self._fences)
-        self._crashes += tuple(time_ns for time_ns in history.crashes if time_ns not in self._crashes)
-        self._clocks += tuple(clock for clock in history.clocks if clock not in self._clocks)
-        self._lost_tails |= history.lost_tails
+        self._marks = merge_marks(self._marks, history)
         self._doubts += part.doubts
         self._tally += Tally.of(history)
         rows = telling(history)
@@ -110,7 +104,7 @@ class _Surveyor:
         """Return the values that only a lost tail can have written, ascending, and their blocks."""
         awaited = self._values.awaited
         sequence = awaited.value & ((1 << SEQUENCE_BITS) - 1)
-        lost = np.isin(awaited.value >> SEQUENCE_BITS, list(self._lost_tails)) & (sequence > 0)
+        lost = np.isin(awaited.value >> SEQUENCE_BITS, list(self._marks.lost_tails)) & (sequence > 0)
         return awaited.value[lost], awaited.block[lost]
 
     def survey(self, adopted: History) -> Survey:
@@ -122,15 +116,9 @@ class _Surveyor:
         long = select(late, np.flatnonzero(once & (late.f == F.WRITE)))
         awaited = self._values.early
         awaited = select(awaited, np.flatnonzero(~np.isin(awaited.value, np.append(long.value, twice))))
-        uncertain_ns = max((clock.uncertainty_ns for clock in self._clocks), default=0)
+        uncertain_ns = max((clock.uncertainty_ns for clock in self._marks.clocks), default=0)
         return Survey(
-            marks=replace(
-                _NO_ROWS,
-                fences=self._fences,
-                crashes=self._crashes,
-                clocks=self._clocks,
-                lost_tails=self._lost_tails,
-            ),
+            marks=self._marks,
             doubts=self._doubts,
             tally=self._tally,
             blocks=index_numbers(self._blocks),

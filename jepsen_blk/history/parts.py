@@ -35,8 +35,12 @@ class Part:
 class Parts(Protocol):
     """A stored history that is read part by part, as often as it is asked for.
 
-    Raises HistoryError where the file is malformed or cannot be read.
+    Raises HistoryError where the file is malformed or cannot be read. `name` is what messages call it.
     """
+
+    @property
+    def name(self) -> str:
+        """Return the file's name."""
 
     def __call__(self) -> Iterator[Part]:
         """Yield the parts, at least one."""
@@ -51,6 +55,17 @@ def select(history: History, rows: Int64s) -> History:
     """Return these rows with their line numbers, and all marks."""
     columns: dict[str, Any] = {name: getattr(history, name)[rows] for name in COLUMNS}
     return replace(history, **columns, line=lines(history)[rows])
+
+
+def merge_marks(history: History, other: History) -> History:
+    """Return the history with the marks of both, each once."""
+    return replace(
+        history,
+        fences=tuple(dict.fromkeys((*history.fences, *other.fences))),
+        crashes=tuple(dict.fromkeys((*history.crashes, *other.crashes))),
+        clocks=tuple(dict.fromkeys((*history.clocks, *other.clocks))),
+        lost_tails=history.lost_tails | other.lost_tails,
+    )
 
 
 def concatenate(histories: Sequence[History]) -> History:

@@ -1,6 +1,10 @@
 """How fast the online check in windows is, and that its memory does not grow with the history.
 
-    python bench/online.py [MILLIONS] [BLOCKS] [OPS_PER_WINDOW]
+    python bench/online.py [MILLIONS] [BLOCKS] [OPS_PER_WINDOW] [--stored SUFFIX]
+
+`--stored .blk` (or .jsonl, .parquet) writes the history to a file in a temporary folder and checks that from
+disk instead, as `jepsen-blk check` does with what is larger than memory; another process makes the file, so
+that the peak is the check's own, and the seconds are those of a clock on the wall.
 
 A healthy history is made window by window, so that nothing ever holds the whole of it. Making it is not
 counted; times are of the processor. One operation begins each microsecond and takes up to 0.4 ms, so some
@@ -9,16 +13,24 @@ two hundred are in flight.
 
 from __future__ import annotations
 
-import sys
+import argparse
+import multiprocessing
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from check import machine, status_kib
 
+from jepsen_blk.capacity import Capacity, check_stored
 from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import F, History
+from jepsen_blk.history.formats import FORMS, write_history
+from jepsen_blk.history.interchange import jsonl
+from jepsen_blk.history.journal import JournalWriter
+from jepsen_blk.history.parts import concatenate
+from jepsen_blk.history.record import ROW, F, History
 
 _LONGEST_NS = 200_000
 _STEP_NS = 1000
@@ -66,11 +78,44 @@ def as_history(columns: dict[str, np.ndarray]) -> History:
     )
 
 
-def main() -> None:
-    ops = int(float(sys.argv[1]) * 1e6) if len(sys.argv) > 1 else 10_000_000
-    blocks = int(sys.argv[2]) if len(sys.argv) > 2 else 65536
-    window = int(sys.argv[3]) if len(sys.argv) > 3 else 500_000
-    print(machine())
+def store(path: Path, windows: Iterator[History]) -> None:
+    """Write the history in the form of the suffix; only Parquet takes all of it in memory."""
+    if path.suffix == ".blk":
+        writer = JournalWriter(path)
+        writer.note({"note": "open", "run": 1})
+        for sequence, rows in enumerate(windows, 1):
+            packed = np.zeros(len(rows), ROW)
+            for name in ROW.names or ():
+                packed[name] = getattr(rows, name)
+            writer.rows(0, sequence, packed.tobytes())
+        writer.note({"note": "bye", "boot": 0})
+        writer.close()
+    elif path.suffix == ".jsonl":
+        with path.open("wb") as file:
+            for rows in windows:
+                file.writelines(jsonl(rows))
+    else:
+        write_history(concatenate(list(windows)), path)
+
+
+def check_from_disk(ops: int, blocks: int, window: int, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"history{suffix}"
+        maker = multiprocessing.Process(target=lambda: store(path, make(ops, blocks, 500_000)))
+        maker.start()
+        maker.join()
+        before, begin = status_kib("VmRSS"), time.perf_counter()
+        capacity = Capacity(available_bytes=path.stat().st_size, part_rows=window)
+        checked = check_stored(path, FORMS[suffix], Deadline.FENCE, capacity)
+        seconds = time.perf_counter() - begin
+        print(
+            f"{ops / 1e6:g} M ops, {blocks} blocks, {suffix}, {path.stat().st_size >> 20} MiB, parts of "
+            f"{window}: {seconds:.1f} s, {ops / seconds / 1e6:.2f} Mops/s, {checked.result.verdict}, "
+            f"{status_kib('VmHWM') / 1024:.0f} MiB at most in the process, {before / 1024:.0f} at its start"
+        )
+
+
+def check_as_it_is_made(ops: int, blocks: int, window: int) -> None:
     checker = WindowChecker(Deadline.FENCE, open_boots=(0,))
     seconds, most_kept = 0.0, 0
     for rows in make(ops, blocks, window):
@@ -85,6 +130,21 @@ def main() -> None:
         f"{ops / seconds / 1e6:.2f} Mops/s, at most {most_kept} clusters kept, "
         f"{status_kib('VmHWM') / 1024:.0f} MiB at most in the process"
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="measure the check in windows")
+    parser.add_argument("millions", nargs="?", type=float, default=10)
+    parser.add_argument("blocks", nargs="?", type=int, default=65536)
+    parser.add_argument("window", nargs="?", type=int, default=500_000)
+    parser.add_argument("--stored", metavar="SUFFIX", choices=(".blk", ".jsonl", ".parquet"))
+    given = parser.parse_args()
+    print(machine())
+    ops = int(given.millions * 1e6)
+    if given.stored:
+        check_from_disk(ops, given.blocks, given.window, given.stored)
+    else:
+        check_as_it_is_made(ops, given.blocks, given.window)
 
 
 if __name__ == "__main__":

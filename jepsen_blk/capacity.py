@@ -28,7 +28,7 @@ from jepsen_blk.history.rules import cannot_read
 Say = Callable[[str], None]
 _SHARE = 0.6
 """Of the available memory, what reading and checking a whole history may take."""
-_ROW_BYTES = 150
+_ROW_BYTES = 300
 """What a row takes that is gathered from disk and judged, or a cluster that is open."""
 _TOLD_EACH = 0.05
 _GIB = 1 << 30

@@ -90,6 +90,12 @@ class _Sorted:
         return self._keys[first], np.append(first, self.size)
 
 
+def distinct(keys: Int64s) -> Int64s:
+    """Return the keys in order, each once: sorting takes a fraction of the time of np.unique's hashing."""
+    keys = np.sort(keys)
+    return keys[np.append(True, np.diff(keys) != 0)[: len(keys)]]
+
+
 def index_blocks(history: History) -> Index:
     """Index the history's blocks."""
     return index_numbers(history.block)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jepsen_blk.checker.index import Index, index_numbers
+from jepsen_blk.checker.index import Index, distinct, index_numbers
 from jepsen_blk.checker.lost_tail import adopted_writes, earliest_starts
 from jepsen_blk.checker.tally import Tally
 from jepsen_blk.checker.written import Written
@@ -95,7 +95,7 @@ class _Surveyor:
         self._doubts += part.doubts
         self._tally += Tally.of(history)
         rows = telling(history)
-        blocks = np.unique(rows.block)
+        blocks = distinct(rows.block)
         self._blocks = np.union1d(self._blocks, blocks[~np.isin(blocks, self._blocks, assume_unique=True)])
         self._values.take(rows)
         self._late.take(rows)
@@ -149,7 +149,7 @@ class _Values:
         value = rows.value[writes]
         known = self.written.contain(value)
         self._note_again(rows, writes[known])
-        fresh = np.unique(value[~known])
+        fresh = distinct(value[~known])
         self.written.add_all(fresh)
         if len(self.awaited):
             came = np.isin(value, self.awaited.value)

@@ -29,7 +29,7 @@ from jepsen_blk.history.rules import one_of
 Notes = tuple[str, ...]
 _BLK_TIMES = 3.5
 _JSONL_TIMES = 1.2
-_PARQUET_ROW_BYTES = 130
+_PARQUET_ROW_BYTES = 170
 """What reading and checking the whole takes at its peak: in sizes of the file, or in bytes a row."""
 
 

@@ -93,7 +93,8 @@ class _Sorted:
 def distinct(keys: Int64s) -> Int64s:
     """Return the keys in order, each once: sorting takes a fraction of the time of np.unique's hashing."""
     keys = np.sort(keys)
-    return keys[np.append(True, np.diff(keys) != 0)[: len(keys)]]
+    first = np.append(True, np.diff(keys) != 0)[: len(keys)]
+    return np.asarray(keys[first])
 
 
 def index_blocks(history: History) -> Index:

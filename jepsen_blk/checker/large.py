@@ -127,9 +127,11 @@ def _of(rows: History, wanted: Bools) -> History:
 def _rows_at(early: Int64s, rows: History) -> Int64s:
     """Return the rows that stand at one of these ascending lines."""
     line = lines(rows)
-    low, high = np.searchsorted(early, line[[0, -1]]) if len(line) else (0, 0)
-    found = np.searchsorted(line, early[low : high + 1])
-    return found[np.isin(line[np.minimum(found, len(line) - 1)], early[low : high + 1])]
+    if not len(line):
+        return line
+    low, end = np.searchsorted(early, [line[0], line[-1] + 1])
+    found = np.searchsorted(line, early[low:end])
+    return np.asarray(found[line[found] == early[low:end]])
 
 
 def _shortest(sifted: Sifted, blocks: Bools, most_rows: int) -> Bools:

@@ -22,7 +22,7 @@ import numpy as np
 from jepsen_blk.checker.index import Index, distinct, index_numbers
 from jepsen_blk.checker.lost_tail import adopted_writes, earliest_starts
 from jepsen_blk.checker.tally import Tally
-from jepsen_blk.checker.written import Written
+from jepsen_blk.checker.written import WrittenInBulk
 from jepsen_blk.history.parts import Part, Parts, concatenate, merge_marks, select
 from jepsen_blk.history.record import PENDING, F, History, Int64s, Outcome
 from jepsen_blk.history.rules import repeated_write
@@ -48,7 +48,7 @@ class Survey:
     doubts: tuple[str, ...]
     tally: Tally
     blocks: Index
-    written: Written
+    written: WrittenInBulk
     horizons: Int64s
     early: History
     adopted: History
@@ -137,7 +137,7 @@ class _Values:
     """Which values are written where in the file: again, after they were read, or never."""
 
     def __init__(self) -> None:
-        self.written = Written()
+        self.written = WrittenInBulk()
         self.twice = _NONE
         self.again: tuple[int, int] | None = None
         self.early = _NO_ROWS

@@ -18,7 +18,7 @@ from jepsen_blk.checker.findings import Findings
 from jepsen_blk.checker.online import Alarm
 from jepsen_blk.checker.open_clusters import NONE, Bools, Names, OpenClusters, dead, join, rows_of, take
 from jepsen_blk.checker.registers import check_registers
-from jepsen_blk.checker.written import Written
+from jepsen_blk.checker.written import WrittenInBulk
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.parts import select
 from jepsen_blk.history.record import INITIAL, F, Fence, History, Int64s, Outcome
@@ -41,7 +41,7 @@ class WindowChecker:
         self._deadline = deadline
         self._fences = tuple(fences)
         self._open_boots = set(open_boots)
-        self._written = Written()
+        self._written = WrittenInBulk()
         self._kept = OpenClusters.of(_NO_ROWS)
         self._initial = rows_of(F.READ, _NO_ROWS, _NO_ROWS, _NO_ROWS, _NO_ROWS)
         """The reads of the initial value that what is reported later may contradict."""

@@ -25,30 +25,42 @@ class Written:
         place = bisect_right(self._lows, value) - 1
         return place >= 0 and value < self._ends[place]
 
-    def contain(self, values: Int64s) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Tell of each value whether it is in the set."""
-        if not self._lows:
-            return np.zeros(len(values), dtype=np.bool_)
-        place = np.searchsorted(np.array(self._lows, dtype=np.int64), values, side="right") - 1
-        return (place >= 0) & (values < np.array(self._ends, dtype=np.int64)[place])
-
-    def add_all(self, values: Int64s) -> None:
-        """Add ascending values, none of which is in the set."""
-        cuts = np.flatnonzero(np.diff(values) != 1) + 1
-        for run in np.split(values, cuts):
-            if len(run):
-                self.add(int(run[0]), int(run[-1]) + 1)
-
-    def add(self, low: int, end: int | None = None) -> None:
-        """Add the values low .. end - 1 (without `end` only `low`), none of which is in the set."""
-        end = low + 1 if end is None else end
-        place = bisect_right(self._lows, low)
-        if place and self._ends[place - 1] == low:
+    def add(self, value: int) -> None:
+        """Add a value that is not in the set."""
+        end = value + 1
+        place = bisect_right(self._lows, value)
+        if place and self._ends[place - 1] == value:
             place -= 1
             self._ends[place] = end
         else:
-            self._lows.insert(place, low)
+            self._lows.insert(place, value)
             self._ends.insert(place, end)
         if place + 1 < len(self._lows) and self._lows[place + 1] == end:
             self._ends[place] = self._ends.pop(place + 1)
             del self._lows[place + 1]
+
+
+class WrittenInBulk:
+    """The same for many values at a time: 16 bytes an interval, however many there are."""
+
+    def __init__(self) -> None:
+        self._lows = np.empty(0, dtype=np.int64)
+        self._ends = np.empty(0, dtype=np.int64)
+
+    def contain(self, values: Int64s) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Tell of each value whether it is in the set."""
+        if not len(self._lows):
+            return np.zeros(len(values), dtype=np.bool_)
+        place = np.searchsorted(self._lows, values, side="right") - 1
+        return (place >= 0) & (values < self._ends[place])
+
+    def add_all(self, values: Int64s) -> None:
+        """Add ascending values, none of which is in the set."""
+        begins = np.append(True, np.diff(values) != 1)[: len(values)]
+        lows = np.append(self._lows, values[begins])
+        ends = np.append(self._ends, values[np.append(begins[1:], True)[: len(values)]] + 1)
+        order = np.argsort(lows, kind="stable")
+        lows, ends = lows[order], ends[order]
+        apart = lows[1:] != ends[:-1]
+        self._lows = lows[np.append(True, apart)[: len(lows)]]
+        self._ends = ends[np.append(apart, True)[: len(lows)]]

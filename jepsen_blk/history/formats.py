@@ -120,7 +120,7 @@ def _read_blk(path: Path) -> Stored:
 
 def _blk_parts(path: Path, rows: int) -> Iterator[Part]:
     with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
+        if file.read(len(MAGIC)) not in (b"", MAGIC):
             raise _not_a_journal(path)
     return journal_parts(path, rows)
 

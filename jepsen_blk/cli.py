@@ -124,14 +124,16 @@ def check(
     subject = path or latest(store)
     if certificate:
         require_certifiable(subject)
+    if witness:
+        from jepsen_blk.report.witness_file import require_drawable, write_witness
+
+        require_drawable(witness)
     if follow:
         from jepsen_blk.follow import follow_path
 
         follow_path(subject, wanted, lambda line: typer.echo(line, err=True))
     results = judge_path(subject, wanted, say=_progress(as_json))
     if witness:
-        from jepsen_blk.report.witness_file import write_witness
-
         write_witness(read_witness(subject, results), results, witness)
     if certificate:
         from jepsen_blk.certify import write_certificate

@@ -222,6 +222,19 @@ def test_people_are_told_how_far_a_long_check_is_and_programs_are_not(
     assert json.loads(out)["ops"] == 60
 
 
+@pytest.mark.usefixtures("_small_machine")
+def test_what_cannot_be_written_is_refused_before_a_long_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store(stale_in_each(20), tmp_path / "h.jsonl")
+    assert cli.main(["check", str(path), "--witness", "w.gif"]) == 254
+    monkeypatch.setattr(Capacity, "of_machine", classmethod(lambda cls: cls(10)))
+    assert cli.main(["check", str(path), "--certificate", str(tmp_path / "c")]) == 254
+    witness, certificate = capsys.readouterr().err.splitlines()
+    assert witness.endswith("a witness is written as .dot, .svg or .png")
+    assert "a certificate is made of the whole history" in certificate
+
+
 def test_the_machine_says_how_much_memory_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     available = Capacity.of_machine().available_bytes
     monkeypatch.setattr("jepsen_blk.capacity._MEMINFO", tmp_path / "none")

@@ -1,6 +1,12 @@
 """How fast the online check in windows is, and that its memory does not grow with the history.
 
-    python bench/online.py [MILLIONS] [BLOCKS] [OPS_PER_WINDOW]
+    python bench/online.py [MILLIONS] [BLOCKS] [OPS_PER_WINDOW] [--numpy | --stored SUFFIX]
+
+With the extra `fast` numba is measured, `--numpy` measures numpy's windows.
+
+`--stored .blk` (or .jsonl, .parquet) writes the history to a file in a temporary folder and checks that from
+disk instead, as `jepsen-blk check` does with what is larger than memory; another process makes the file, so
+that the peak is the check's own.
 
 A healthy history is made window by window, so that nothing ever holds the whole of it. Making it is not
 counted; times are of the processor. One operation begins each microsecond and takes up to 0.4 ms, so some
@@ -9,19 +15,29 @@ two hundred are in flight.
 
 from __future__ import annotations
 
-import sys
+import argparse
+import multiprocessing
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from check import machine, status_kib
 
+from jepsen_blk.capacity import Capacity, check_stored
+from jepsen_blk.checker.engine import LEAST_OPS, Windows, choose_windows
 from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import F, History
+from jepsen_blk.history.formats import FORMS, write_history
+from jepsen_blk.history.interchange import jsonl
+from jepsen_blk.history.journal import JournalWriter
+from jepsen_blk.history.parts import concatenate
+from jepsen_blk.history.record import ROW, F, History
 
 _LONGEST_NS = 200_000
 _STEP_NS = 1000
+_WRITTEN_AT_ONCE = 500_000
 
 
 def make(ops: int, blocks: int, window: int) -> Iterator[History]:
@@ -66,12 +82,48 @@ def as_history(columns: dict[str, np.ndarray]) -> History:
     )
 
 
-def main() -> None:
-    ops = int(float(sys.argv[1]) * 1e6) if len(sys.argv) > 1 else 10_000_000
-    blocks = int(sys.argv[2]) if len(sys.argv) > 2 else 65536
-    window = int(sys.argv[3]) if len(sys.argv) > 3 else 500_000
-    print(machine())
-    checker = WindowChecker(Deadline.FENCE, open_boots=(0,))
+def store(path: Path, ops: int, blocks: int) -> None:
+    """Write a history in the form of the suffix; only Parquet takes all of it in memory."""
+    windows = make(ops, blocks, _WRITTEN_AT_ONCE)
+    if path.suffix == ".blk":
+        writer = JournalWriter(path)
+        writer.note({"note": "open", "run": 1})
+        for sequence, rows in enumerate(windows, 1):
+            packed = np.zeros(len(rows), ROW)
+            for name in ROW.names or ():
+                packed[name] = getattr(rows, name)
+            writer.rows(0, sequence, packed.tobytes())
+        writer.note({"note": "bye", "boot": 0})
+        writer.close()
+    elif path.suffix == ".jsonl":
+        with path.open("wb") as file:
+            for rows in windows:
+                file.writelines(jsonl(rows))
+    else:
+        write_history(concatenate(list(windows)), path)
+
+
+def check_from_disk(ops: int, blocks: int, window: int, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"history{suffix}"
+        maker = multiprocessing.Process(target=store, args=(path, ops, blocks))
+        maker.start()
+        maker.join()
+        before, begin = status_kib("VmRSS"), time.process_time()
+        capacity = Capacity(available_bytes=path.stat().st_size, part_rows=window)
+        checked = check_stored(path, FORMS[suffix], Deadline.FENCE, capacity)
+        seconds = time.process_time() - begin
+        print(
+            f"{ops / 1e6:g} M ops, {blocks} blocks, {suffix}, {path.stat().st_size >> 20} MiB, parts of "
+            f"{window}: {seconds:.1f} s, {ops / seconds / 1e6:.2f} Mops/s, {checked.result.verdict}, "
+            f"{status_kib('VmHWM') / 1024:.0f} MiB at most in the process, {before / 1024:.0f} at its start"
+        )
+
+
+def check_as_it_is_made(ops: int, blocks: int, window: int, kind: type[Windows]) -> None:
+    for rows in make(100, 4, 50):
+        kind(Deadline.FENCE, open_boots=(0,)).feed(rows, 0)  # numba compiles, or loads what it compiled
+    checker = kind(Deadline.FENCE, open_boots=(0,))
     seconds, most_kept = 0.0, 0
     for rows in make(ops, blocks, window):
         begin = time.process_time()
@@ -81,10 +133,28 @@ def main() -> None:
         if alarms:
             raise SystemExit(f"a healthy history failed: {alarms[0]}")
     print(
-        f"{ops / 1e6:g} M ops, {blocks} blocks, windows of {window}: {seconds:.2f} s, "
+        f"{kind.__name__}, {ops / 1e6:g} M ops, {blocks} blocks, windows of {window}: {seconds:.2f} s, "
         f"{ops / seconds / 1e6:.2f} Mops/s, at most {most_kept} clusters kept, "
         f"{status_kib('VmHWM') / 1024:.0f} MiB at most in the process"
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="measure the check in windows")
+    parser.add_argument("millions", nargs="?", type=float, default=10)
+    parser.add_argument("blocks", nargs="?", type=int, default=65536)
+    parser.add_argument("window", nargs="?", type=int, default=500_000)
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--numpy", action="store_true")
+    way.add_argument("--stored", metavar="SUFFIX", choices=(".blk", ".jsonl", ".parquet"))
+    given = parser.parse_args()
+    print(machine())
+    ops = int(given.millions * 1e6)
+    if given.stored:
+        check_from_disk(ops, given.blocks, given.window, given.stored)
+    else:
+        kind = WindowChecker if given.numpy else choose_windows(LEAST_OPS)
+        check_as_it_is_made(ops, given.blocks, given.window, kind)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -121,22 +121,24 @@ def check(
     store: Store = Path("store"),
 ) -> int:
     """Judge a stored run or a history again, or one that is still being written."""
-    from jepsen_blk.recheck import judge_path, parse_deadline
+    from jepsen_blk.recheck import judge_path, parse_deadline, read_witness, require_certifiable
     from jepsen_blk.store import latest
 
     wanted = parse_deadline(deadline)
     subject = path or latest(store)
+    if certificate:
+        require_certifiable(subject)
+    if witness:
+        from jepsen_blk.report.witness_file import require_drawable, write_witness
+
+        require_drawable(witness)
     if follow:
         from jepsen_blk.follow import follow_path
 
         follow_path(subject, wanted, lambda line: typer.echo(line, err=True))
-    results = judge_path(subject, wanted)
+    results = judge_path(subject, wanted, say=_progress(as_json))
     if witness:
-        from jepsen_blk.history.formats import read_history
-        from jepsen_blk.recheck import history_file
-        from jepsen_blk.report.witness_file import write_witness
-
-        write_witness(read_history(history_file(subject)).history, results, witness)
+        write_witness(read_witness(subject, results), results, witness)
     if certificate:
         from jepsen_blk.certify import write_certificate
 
@@ -289,6 +291,13 @@ def _invoke(argv: Sequence[str]) -> int:
             return int(context.command.invoke(context))
     except typer.Exit as ended:
         return int(ended.exit_code)
+
+
+def _progress(as_json: bool) -> Callable[[str], None]:
+    """Return what tells people how far a long check is: nothing where only a program listens."""
+    if as_json and not sys.stderr.isatty():
+        return lambda _line: None
+    return lambda line: typer.echo(line, err=True)
 
 
 def _say(text: str, code: int) -> int:

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from jepsen_blk.checker.engine import choose_windows
 from jepsen_blk.checker.online import Alarm
-from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
 from jepsen_blk.history.journal import JournalTail
-from jepsen_blk.history.record import PENDING, F, Fence, History, Outcome
+from jepsen_blk.history.record import PENDING, ROW, F, Fence, History, Outcome
 from jepsen_blk.judge import JOURNAL, SPEC
 from jepsen_blk.spec import load_spec
 from jepsen_blk.store import find_run
@@ -40,9 +40,13 @@ class Follower:
     def _begin(self, lag_ns: int) -> None:
         self._lag_ns = lag_ns
         self._tail = JournalTail(self._journal)
-        self._checker = WindowChecker(self._deadline, self._fences)
+        self._checker = choose_windows(self._size())(self._deadline, self._fences)
         self._ended_boots: set[int] = set()
         self._newest_ns = self._horizon_ns = 0
+
+    def _size(self) -> int:
+        """Return about how many operations the journal has so far."""
+        return self._journal.stat().st_size // ROW.itemsize if self._journal.exists() else 0
 
     @property
     def ended(self) -> bool:

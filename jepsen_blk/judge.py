@@ -13,14 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from jepsen_blk.capacity import Capacity, Checked, Say, check_stored, silent
 from jepsen_blk.checker.blame import explain
-from jepsen_blk.checker.verdict import check
+from jepsen_blk.checker.tally import Tally
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.events import Event, read_events
-from jepsen_blk.history.journal import Journal, read_journal
-from jepsen_blk.history.record import F, History, Outcome
+from jepsen_blk.history.formats import RUN_JOURNAL
 from jepsen_blk.spec import Spec, load_spec
 from nemesis.fault import CUT_OFF
 
@@ -46,14 +44,16 @@ class FaultResult:
     why: str
 
 
-def judge_run(run_dir: Path, deadline: Deadline | None = None) -> dict[str, Any]:
+def judge_run(
+    run_dir: Path, deadline: Deadline | None = None, capacity: Capacity | None = None, say: Say = silent
+) -> dict[str, Any]:
     """Judge a stored run; returns the object of results.json (see docs/design.md).
 
-    `deadline` overrides the specification's. Raises HistoryError where the journal is damaged before its
-    end, SpecError where the stored specification cannot be read.
+    `deadline` overrides the specification's; `capacity` and `say` are those of check_stored. Raises
+    HistoryError where the journal is damaged before its end, SpecError where the stored specification cannot
+    be read, and as check_stored does.
     """
     spec = load_spec(run_dir / SPEC)
-    journal = read_journal(run_dir / JOURNAL)
     events = tuple(read_events(run_dir / EVENTS))
     log = run_dir / TARGET_LOG
     migrations = tuple(_migrations(events, log))
@@ -61,13 +61,13 @@ def judge_run(run_dir: Path, deadline: Deadline | None = None) -> dict[str, Any]
     stopped = next(
         (event for event in events if (event.source, event.phase) == ("schedule", "stopped")), None
     )
-    result = check(journal.history, deadline or spec.deadline)
-    results: dict[str, Any] = result.to_json()
-    for anomaly, shown in zip(result.anomalies, results["anomalies"], strict=True):
-        blame = explain(anomaly, journal.history, log)
+    checked = check_stored(run_dir / JOURNAL, RUN_JOURNAL, deadline or spec.deadline, capacity, say)
+    results: dict[str, Any] = checked.result.to_json()
+    for anomaly, shown in zip(checked.result.anomalies, results["anomalies"], strict=True):
+        blame = explain(anomaly, log)
         if blame:
             shown["blame"] = blame
-    doubts = [*_doubts(spec, journal, events), *_migration_doubts(spec, migrations)]
+    doubts = [*_doubts(spec, checked, events), *_migration_doubts(spec, migrations)]
     doubts += _fault_doubts([fault for fault in faults if not (stopped and fault.why == CUT_OFF)])
     if not results["anomalies"]:
         doubts += _unconfirmed(events, stopped, as_run=deadline in (None, spec.deadline))
@@ -78,7 +78,7 @@ def judge_run(run_dir: Path, deadline: Deadline | None = None) -> dict[str, Any]
         results["notes"] = [_how_stopped(spec, stopped.time_ns - events[0].time_ns, len(faults))]
     results["migrations"] = list(migrations)
     results["faults"] = [asdict(fault) for fault in faults]
-    results["workload"] = _workload(journal.history)
+    results["workload"] = _workload(checked.tally)
     results["duration_s"] = round((events[-1].time_ns - events[0].time_ns) / 1e9, 3) if events else 0.0
     return results
 
@@ -88,12 +88,12 @@ def write_results(run_dir: Path, results: dict[str, Any]) -> None:
     (run_dir / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def _doubts(spec: Spec, journal: Journal, events: Sequence[Event]) -> Iterator[str]:
+def _doubts(spec: Spec, checked: Checked, events: Sequence[Event]) -> Iterator[str]:
     """What the harness failed to do, so that a pass would prove too little."""
-    if not journal.closed:
+    if checked.doubts:  # a journal raises one only: it was not closed
         yield "the controller ended before the test did; what it had received was checked"
-    if journal.history.lost_tails:
-        boots = ", ".join(str(boot) for boot in sorted(journal.history.lost_tails))
+    if checked.lost_tails:
+        boots = ", ".join(str(boot) for boot in sorted(checked.lost_tails))
         yield f"the last operations of boot {boots} may be missing: its stream did not end in order"
     for event in events:
         if event.source == "test" and event.phase == "failed":
@@ -188,14 +188,11 @@ def _writes(log: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _workload(history: History) -> dict[str, Any]:
-    if not len(history):
-        return {"reads": 0, "writes": 0, "info": 0, "ops_per_s": 0.0}
-    done = history.outcome == Outcome.OK
-    span_ns = int(history.finish[done].max(initial=0)) - int(history.start.min())
+def _workload(tally: Tally) -> dict[str, Any]:
+    span_ns = tally.last_ns - tally.first_ns
     return {
-        "reads": int(np.count_nonzero(history.f == F.READ)),
-        "writes": int(np.count_nonzero(history.f == F.WRITE)),
-        "info": int(np.count_nonzero(history.outcome == Outcome.INFO)),
-        "ops_per_s": round(int(np.count_nonzero(done)) / (span_ns / 1e9), 1) if span_ns > 0 else 0.0,
+        "reads": tally.reads,
+        "writes": tally.writes,
+        "info": tally.info,
+        "ops_per_s": round(tally.done / (span_ns / 1e9), 1) if span_ns > 0 else 0.0,
     }

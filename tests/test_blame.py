@@ -53,7 +53,7 @@ def test_a_held_write_that_landed_late_is_the_culprit(tmp_path: Path) -> None:
         line(1, "x", 4242, 10, 13.1, 13.2),
         line(9, "x", 1, 10, 20, 30),
     )
-    assert explain(anomaly_of(STALE), STALE, path) == (
+    assert explain(anomaly_of(STALE), path) == (
         "write 4242 of X, held 3.1 s, was applied 2.4 s after write 4243 had been acknowledged"
     )
 
@@ -65,7 +65,7 @@ def test_ignored_writes_are_named_too(tmp_path: Path) -> None:
         line(3, "y", 4243, 10.6, None, 10.7, action="ignore"),
         line(1, "x", 4242, 10, 13.1, 13.2),
     )
-    assert explain(anomaly_of(STALE), STALE, path) == (
+    assert explain(anomaly_of(STALE), path) == (
         "write 4242 of X, held 3.1 s, was applied 2.4 s after write 4243 had been acknowledged; "
         "the re-issue of 4242 from Y was ignored and completed; write 4243 of Y was ignored and completed"
     )
@@ -76,13 +76,13 @@ def test_a_lost_write_that_was_ignored_is_named_without_a_late_one(tmp_path: Pat
     path = log(
         tmp_path, line(1, "x", 4242, 10, 10.1, 10.2), line(2, "x", 4243, 10.3, None, 10.4, action="ignore")
     )
-    assert explain(anomaly_of(lost), lost, path) == "write 4243 of X was ignored and completed"
+    assert explain(anomaly_of(lost), path) == "write 4243 of X was ignored and completed"
 
 
 def test_a_failed_write_that_was_applied_is_named(tmp_path: Path) -> None:
     aborted = history([write(7, 0, 10, outcome=FAIL), read(7, 40, 50)])
     path = log(tmp_path, line(1, "x", 7, 10, 10.1, 10.2, outcome="error"))
-    assert explain(anomaly_of(aborted), aborted, path) == (
+    assert explain(anomaly_of(aborted), path) == (
         "write 7 of X was applied although its guest was told that it failed"
     )
 
@@ -91,14 +91,14 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     path = log(
         tmp_path, line(3, "y", 4243, 10.6, 10.65, 10.7), line(1, "x", 4242, 10, 13.1, 13.2), tail='{"f":"wri'
     )
-    assert "of X" in (explain(anomaly_of(STALE), STALE, path) or "")
+    assert "of X" in (explain(anomaly_of(STALE), path) or "")
 
 
 def test_no_culprit_is_named_where_the_log_shows_none(tmp_path: Path) -> None:
     anomaly = anomaly_of(STALE)
-    assert explain(anomaly, STALE, tmp_path / "missing.jsonl") is None
-    assert explain(anomaly, STALE, log(tmp_path)) is None
+    assert explain(anomaly, tmp_path / "missing.jsonl") is None
+    assert explain(anomaly, log(tmp_path)) is None
     in_order = [line(1, "x", 4242, 10, 10.1, 10.2), line(3, "x", 4243, 10.6, 10.65, 10.7)]
-    assert explain(anomaly, STALE, log(tmp_path, *in_order)) is None
+    assert explain(anomaly, log(tmp_path, *in_order)) is None
     phantom = history([write(1, 0, 5), read(-1, 10, 20), read(1, 30, 40)])
-    assert explain(anomaly_of(phantom), phantom, log(tmp_path, *in_order)) is None
+    assert explain(anomaly_of(phantom), log(tmp_path, *in_order)) is None

@@ -104,7 +104,7 @@ def test_the_verb_follows_and_then_judges(
 
 
 def test_the_tail_of_a_journal_is_what_the_whole_has_however_it_is_cut(
-    tmp_path: Path, writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, writer: JournalWriter
 ) -> None:
     for sequence in (1, 2, 2, 3):
         writer.rows(0, sequence, row(F.WRITE, sequence, 10 * sequence, 10 * sequence + 5))
@@ -118,8 +118,7 @@ def test_the_tail_of_a_journal_is_what_the_whole_has_however_it_is_cut(
         values += tail.read().history.value.tolist()
         assert tail.closed == (end == len(data))
     assert values == read_journal(growing).history.value.tolist() == [1, 2, 3]
-    monkeypatch.setattr("jepsen_blk.history.journal.PART_BYTES", 1)
-    tail, values = JournalTail(growing), []
+    tail, values = JournalTail(growing, rows=1), []
     while not tail.closed:
         values += tail.read().history.value.tolist()
     assert values == [1, 2, 3]

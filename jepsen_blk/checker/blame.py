@@ -14,7 +14,6 @@ from typing import Any
 
 from jepsen_blk.checker.anomalies import Anomaly
 from jepsen_blk.checker.wording import show_ms
-from jepsen_blk.history.record import History
 
 _HELD_NS = 100_000_000
 """A write that took longer than this is called held even where the log has no hold of it."""
@@ -36,7 +35,7 @@ class _Copy:
         return self.outcome == "ok" and self.applied is None
 
 
-def explain(anomaly: Anomaly, history: History, target_log_path: Path) -> str | None:
+def explain(anomaly: Anomaly, target_log_path: Path) -> str | None:
     """Name the copy of a write that did the damage, or return None where the log does not show it."""
     if anomaly.older is None and anomaly.newer is None:
         return None

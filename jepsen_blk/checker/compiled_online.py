@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from jepsen_blk.checker.compiled import (
     closings,
     columns_of,
     index_values,
+    plain,
     take_reads,
     take_writes,
 )
@@ -41,18 +43,60 @@ from jepsen_blk.checker.compiled_zones import (
     sweep_sorted,
 )
 from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.checker.ends import Ends
 from jepsen_blk.checker.findings import NEVER, READ_KINDS, require_one_clock
+from jepsen_blk.checker.index import Index
 from jepsen_blk.checker.online import NO_BOOT, Alarm
 from jepsen_blk.checker.open_clusters import rows_of, take
-from jepsen_blk.checker.written import WrittenRuns
+from jepsen_blk.checker.written import WrittenInBulk
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import PENDING, F, Fence, History, Int64s, Outcome
+from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s, Outcome
 from jepsen_blk.stamp import SEQUENCE_BITS
 
 _NO_ROWS = np.empty(0, dtype=np.int64)
 _KINDS = ("", *READ_KINDS, "conflict", "twice")
 _ROOM = 4096
 """Cells left free for values whose write is still to come, so that they need not be copied for those."""
+
+
+class _Window(NamedTuple):
+    """A window's rows and its cells: those of `kept`, those of its writes, and some free ones."""
+
+    rows: History
+    columns: Columns
+    values: Index
+    places: Places
+    cells: Cells
+    row_of: Rows
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The place of the first cell of the window's writes, and that behind the last."""
+        return int(self.places[1][0]), int(self.places[1][-1])
+
+    def cells_with(self, added: Kept) -> Cells:
+        """Return the cells in use, and behind them those that were added."""
+        used, cells = self.bounds[1], self.cells
+        if used + len(added) > len(cells):
+            cells = np.append(cells, np.zeros(len(added), dtype=CELL))
+        cells = cells[: used + len(added)]
+        _copy(added, cells[used:])
+        return cells
+
+
+def _window(rows: History, kept: Kept, blocks: int) -> _Window:
+    columns = columns_of(rows)
+    values = index_values(rows, columns[0], columns[3])
+    lows, firsts = values.runs()
+    cells = np.zeros(len(kept) + values.size + _ROOM, dtype=CELL)
+    _copy(kept, cells[: len(kept)])
+    places = (lows, firsts + len(kept), np.zeros(1, dtype=np.int64), np.array([0, blocks]))
+    return _Window(rows, columns, values, places, cells, np.empty(len(cells), dtype=np.int32))
+
+
+def _copy(kept: Kept, cells: Cells) -> None:
+    for name in CELL.names or ():
+        cells[name] = kept[name]
 
 
 class CompiledChecker:
@@ -68,12 +112,14 @@ class CompiledChecker:
         self.ops = 0
         self._deadline = deadline
         self._fences = tuple(fences)
+        self._clocks: tuple[Clock, ...] = ()
         self._open_boots = set(open_boots)
-        self._written = WrittenRuns()
+        self._written = WrittenInBulk()
         self._alarms: dict[int, Alarm] = {}
         self._kept = np.empty(0, dtype=KEPT)
         self._ends = np.empty(0, dtype=np.int64)
-        self._initial, self._read, self._acked = (np.empty(0, dtype=np.int64) for _ in range(3))
+        self._initial = np.empty(0, dtype=np.int64)
+        self._last = Ends()
 
     @property
     def alarms(self) -> list[Alarm]:
@@ -88,12 +134,7 @@ class CompiledChecker:
     @property
     def blocks(self) -> int:
         """Number of blocks with an acknowledged write or a completed read so far."""
-        return int(np.count_nonzero((self._acked != NEVER) | (self._read != NEVER)))
-
-    @property
-    def unread(self) -> Int64s:
-        """Blocks that were not read after their last acknowledged write."""
-        return np.flatnonzero((self._acked != NEVER) & (self._read < self._acked))
+        return self._last.blocks
 
     def awaits(self, values: Int64s) -> Bools:
         """Tell which of these values were read and have no report of their write yet."""
@@ -121,12 +162,14 @@ class CompiledChecker:
     def feed(self, rows: History, horizon_ns: int, in_flight: History | None = None) -> list[Alarm]:
         """Take in a window of reported operations; return all alarms so far.
 
-        Raises HistoryError as check_registers does.
+        The uncertainty of clocks is that of `rows.clocks`, their times are those of clocks.widen. Raises
+        HistoryError as check_registers does.
         """
         self.ops += len(rows)
+        self._clocks = rows.clocks
         begun = take(rows, _NO_ROWS) if in_flight is None else in_flight
         self._grow(1 + int(max(rows.block.max(initial=-1), begun.block.max(initial=-1))))
-        limits = np.full(len(self._read), horizon_ns, dtype=np.int64)
+        limits = np.full(len(self._initial), horizon_ns, dtype=np.int64)
         if len(begun):
             reads = begun.f == F.READ
             np.minimum.at(limits, begun.block[reads], begun.start[reads])
@@ -134,25 +177,29 @@ class CompiledChecker:
         self._judge(replace(rows, fences=self._fences), limits)
         return self.alarms
 
+    def feed_around(self, rows: History, horizon_ns: int, in_flight: History | None = None) -> Int64s:
+        """Take in a window; return the blocks that raised their first alarm."""
+        before = len(self._alarms)
+        self.feed(rows, horizon_ns, in_flight)
+        return np.array(list(self._alarms)[before:], dtype=np.int64)
+
     def _alarm(self, kind: str, blocks: Int64s, values: Int64s) -> None:
         for block, value in zip(np.ravel(blocks).tolist(), np.ravel(values).tolist(), strict=True):
             self._alarms.setdefault(block, Alarm(kind, block, value))
 
     def _grow(self, size: int) -> None:
         """Make room for this many blocks."""
-        more = max(0, size - len(self._read))
+        self._last.grow(size)
+        more = len(self._last) - len(self._initial)
+        self._initial = np.append(self._initial, np.full(more, NEVER, dtype=np.int64))
         self._ends = np.append(self._ends, np.full(more, len(self._kept), dtype=np.int64))
-        never = np.full(more, NEVER, dtype=np.int64)
-        self._initial, self._read, self._acked = (
-            np.append(column, never) for column in (self._initial, self._read, self._acked)
-        )
 
     def _closing(self, kept: Kept) -> Int64s:
         """Return when these indeterminate writes close, given the fences; not later than known before."""
         minf = kept["minf"].copy()
         block, value, start = (kept[name].astype(np.int64) for name in ("block", "value", "start"))
         rows = rows_of(F.WRITE, block, value, start, minf, outcome=Outcome.INFO, boot=kept["boot"])
-        rows = replace(rows, fences=self._fences)
+        rows = replace(rows, fences=self._fences, clocks=self._clocks)
         return np.asarray(np.minimum(minf, closing_times(rows, np.arange(len(rows)), self._deadline)))
 
     def _begin(self, begun: History, rows: History) -> None:
@@ -177,9 +224,7 @@ class CompiledChecker:
         old = self._kept[place]
         if old["start"] != BEFORE_ALL:
             if (old["block"], old["start"]) != (new["block"], new["start"]):
-                self._alarms.setdefault(
-                    int(new["block"]), Alarm("twice", int(new["block"]), int(new["value"]))
-                )
+                self._alarm("twice", new["block"], new["value"])
         elif old["block"] != new["block"] or old["minf"] < new["start"]:
             kind = "misdirected" if old["block"] != new["block"] else "future-read"
             self._alarm(kind, old["block"], old["value"])
@@ -189,34 +234,35 @@ class CompiledChecker:
 
     def _judge(self, rows: History, limits: Int64s) -> None:
         """Check the window behind what is kept, then keep what stays open."""
-        columns = columns_of(rows)
-        values = index_values(rows, columns[0], columns[3])
-        lows, firsts = values.runs()
-        firsts = firsts + len(self._kept)
-        places = (lows, firsts, np.zeros(1, dtype=np.int64), np.array([0, len(limits)]))
-        cells = np.zeros(firsts[-1] + _ROOM, dtype=CELL)
-        for name in ("minf", "maxs", "block", "state"):
-            cells[name][: len(self._kept)] = self._kept[name]
-        row_of = np.empty(len(cells), dtype=np.int32)
-        doubled = take_writes(columns, places, closings(rows, self._deadline), cells, row_of, self._acked)
-        window = int(firsts[0]), int(firsts[-1])
-        new = written_by(cells, lows, firsts)
-        if doubled or self._written.meet(*new):
-            self._find_twice(rows, cells[window[0] :][values.places(rows.value)]["state"] == TWICE)
-        bad = np.zeros(len(self._kept), dtype=np.uint8)
-        if take_reports(self._kept, cells, lows, firsts, row_of, columns[4], bad):
-            self._alarm_all(bad, self._kept["block"], self._kept["value"])
-        added = self._take_reads(rows, columns, places, cells, row_of)
-        cells = self._with(cells, window[1], added)
+        window = _window(rows, self._kept, len(limits))
+        written = self._take_writes(window)
+        added = self._take_reads(window)
+        cells = window.cells_with(added)
         self._compare(cells)
-        ends = close(cells, window, self._kept, limits, self._initial)
-        boot = rows.boot
-        self._kept = keep(cells, window, self._kept, added, row_of, (boot, columns[3], columns[4]), ends)
-        self._ends = ends
-        self._written.add(*new)
+        self._ends = close(cells, window.bounds, self._kept, limits, self._initial)
+        columns = (plain(rows.boot), window.columns[3], window.columns[4])
+        self._kept = keep(cells, window.bounds, self._kept, added, window.row_of, columns, self._ends)
+        self._written.add_runs(*written)
 
-    def _find_twice(self, rows: History, doubled: Bools) -> None:
-        again = (rows.f == F.WRITE) & (doubled | self._written.contain(rows.value))
+    def _take_writes(self, window: _Window) -> tuple[Int64s, Int64s]:
+        """Fill the cells from the writes and what was known of them; return their values, as intervals."""
+        rows, (lows, firsts, *_) = window.rows, window.places
+        closed = closings(rows, self._deadline)
+        table = window.cells, window.row_of
+        doubled = take_writes(window.columns, window.places, closed, *table, self._last.acked)
+        written = written_by(window.cells, lows, firsts)
+        if doubled or self._written.meet(*written):
+            self._find_twice(window)
+        bad = np.zeros(len(self._kept), dtype=np.uint8)
+        if take_reports(self._kept, window.cells, lows, firsts, window.row_of, window.columns[4], bad):
+            self._alarm_all(bad, self._kept["block"], self._kept["value"])
+        return written
+
+    def _find_twice(self, window: _Window) -> None:
+        """Raise alarms for values that other writes have too, in this window or before."""
+        rows = window.rows
+        cells = window.cells[window.bounds[0] :][window.values.places(rows.value)]
+        again = (rows.f == F.WRITE) & ((cells["state"] == TWICE) | self._written.contain(rows.value))
         self._alarm("twice", rows.block[again], rows.value[again])
 
     def _alarm_all(self, bad: Bytes, blocks: Int64s, values: Int64s) -> None:
@@ -224,13 +270,13 @@ class CompiledChecker:
         for row in np.flatnonzero(bad):
             self._alarm(_KINDS[bad[row]], blocks[row], values[row])
 
-    def _take_reads(
-        self, rows: History, columns: Columns, places: Places, cells: Cells, row_of: Rows
-    ) -> Kept:
+    def _take_reads(self, window: _Window) -> Kept:
         """Add the reads to the cells; return what is adopted: values whose write is still to come."""
-        bad = np.zeros(len(rows), dtype=np.uint8)
+        rows, bad = window.rows, np.zeros(len(window.rows), dtype=np.uint8)
         kept = self._kept["value"].copy(), self._kept["start"].copy(), self._ends
-        if not take_reads(columns, places, cells, row_of, kept, self._initial, self._read, bad):
+        table = window.cells, window.row_of
+        last = self._initial, self._last.read
+        if not take_reads(window.columns, window.places, *table, kept, *last, bad):
             return np.empty(0, dtype=KEPT)
         unknown = np.flatnonzero((bad == PHANTOM) & (rows.value > 0))
         written = self._written.contain(rows.value[unknown])
@@ -258,17 +304,8 @@ class CompiledChecker:
         np.maximum.at(added["maxs"], own[~astray], rows.start[reads[~astray]])
         return added
 
-    def _with(self, cells: Cells, used: int, added: Kept) -> Cells:
-        """Return the cells in use with those that were added."""
-        if used + len(added) > len(cells):
-            cells = np.append(cells, np.zeros(len(added), dtype=CELL))
-        cells = cells[: used + len(added)]
-        for name in ("minf", "maxs", "block", "state"):
-            cells[name][used:] = added[name]
-        return cells
-
     def _compare(self, cells: Cells) -> None:
-        conflicts, unsorted = (np.zeros(len(self._read), dtype=np.bool_) for _ in range(2))
+        conflicts, unsorted = (np.zeros(len(self._initial), dtype=np.bool_) for _ in range(2))
         first, last, _ = sweep(cells, self._initial, conflicts, unsorted)
         require_one_clock(max(first, 0), max(last, int(self._initial.max(initial=NEVER))))
         if unsorted.any():

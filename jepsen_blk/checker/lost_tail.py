@@ -7,10 +7,12 @@ start is as early as the reported writes allow, so that adoption never causes a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
+from jepsen_blk.history.parts import COLUMNS, concatenate
 from jepsen_blk.history.record import PENDING, F, History, Int64s, Outcome
 from jepsen_blk.stamp import SEQUENCE_BITS
 
@@ -24,21 +26,44 @@ def adopt_lost_tails(history: History) -> History:
     adopted = _unreported(history)
     if not len(adopted):
         return history
-    added = len(adopted)
     value = history.value[adopted]
-    line = history.line if history.line is not None else np.arange(len(history), dtype=np.int64)
-    return replace(
-        history,
-        f=np.append(history.f, np.full(added, F.WRITE, dtype=np.uint8)),
-        outcome=np.append(history.outcome, np.full(added, Outcome.INFO, dtype=np.uint8)),
-        process=np.append(history.process, np.full(added, -1, dtype=np.int32)),
-        boot=np.append(history.boot, (value >> SEQUENCE_BITS).astype(np.int32)),
-        block=np.append(history.block, history.block[adopted]),
-        value=np.append(history.value, value),
-        start=np.append(history.start, _earliest_starts(history, value)),
-        finish=np.append(history.finish, np.full(added, PENDING, dtype=np.int64)),
-        line=np.append(line, -1 - np.arange(added, dtype=np.int64)),
+    writes = adopted_writes(value, history.block[adopted], earliest_starts([history], value))
+    both = concatenate([history, writes])
+    return replace(history, **{name: getattr(both, name) for name in (*COLUMNS, "line")})
+
+
+def adopted_writes(value: Int64s, block: Int64s, start: Int64s) -> History:
+    """Return the rows of writes that are known from reads alone."""
+    added = len(value)
+    return History(
+        f=np.full(added, F.WRITE, dtype=np.uint8),
+        outcome=np.full(added, Outcome.INFO, dtype=np.uint8),
+        process=np.full(added, -1, dtype=np.int32),
+        boot=(value >> SEQUENCE_BITS).astype(np.int32),
+        block=block,
+        value=value,
+        start=start,
+        finish=np.full(added, PENDING, dtype=np.int64),
+        line=-1 - np.arange(added, dtype=np.int64),
     )
+
+
+def earliest_starts(parts: Iterable[History], values: Int64s) -> Int64s:
+    """Return for each value the greatest start of its boot's reported writes of smaller values, or 0.
+
+    `values` ascend, and none of them is written in the parts of the history.
+    """
+    starts = np.zeros(len(values), dtype=np.int64)
+    boots = np.append(values >> SEQUENCE_BITS, -1)
+    for part in parts:
+        writes = np.flatnonzero(part.f == F.WRITE)
+        above = np.searchsorted(values, part.value[writes])
+        own = boots[above] == part.value[writes] >> SEQUENCE_BITS
+        np.maximum.at(starts, above[own], part.start[writes[own]])
+    for boot in np.unique(boots[:-1]):
+        low, end = np.searchsorted(boots[:-1], [boot, boot + 1])
+        starts[low:end] = np.maximum.accumulate(starts[low:end])
+    return starts
 
 
 def _unreported(history: History) -> Int64s:
@@ -53,15 +78,3 @@ def _unreported(history: History) -> Int64s:
         missing = reads[np.append(written, -1)[place] != history.value[reads]]
         found.append(missing[np.unique(history.value[missing], return_index=True)[1]])
     return np.concatenate(found)
-
-
-def _earliest_starts(history: History, values: Int64s) -> Int64s:
-    """Return for each value the greatest start of its boot's reported writes of smaller values, or 0."""
-    starts = np.zeros(len(values), dtype=np.int64)
-    for boot in np.unique(values >> SEQUENCE_BITS):
-        own = np.flatnonzero((history.f == F.WRITE) & (history.value >> SEQUENCE_BITS == boot))
-        own = own[np.argsort(history.value[own])]
-        greatest = np.maximum.accumulate(np.append(0, history.start[own]))
-        asked = np.flatnonzero(values >> SEQUENCE_BITS == boot)
-        starts[asked] = greatest[np.searchsorted(history.value[own], values[asked])]
-    return starts

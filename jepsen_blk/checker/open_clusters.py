@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jepsen_blk.checker.index import index_values
+from jepsen_blk.checker.index import distinct, index_values
 from jepsen_blk.checker.online import NO_BOOT
 from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s, Outcome
 
@@ -96,8 +96,7 @@ class Names:
     """
 
     def __init__(self, rows: History, older: Int64s) -> None:
-        older = np.sort(older)
-        older = older[np.append(True, np.diff(older) != 0)[: len(older)]]
+        older = distinct(older)
         self._window = index_values(rows)
         self._has_write = np.zeros(self._window.size + 1, dtype=np.bool_)  # the last stands for "none"
         self._has_write[self._window.places(rows.value[rows.f == F.WRITE])] = True

@@ -6,7 +6,7 @@ damage (nothing written, blocks never read again) is unknown, not a pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,22 +60,32 @@ def check(
     wide = widen(adopt_lost_tails(history))
     engine = engine or choose_engine(wide)
     judged = judge(wide, deadline, engine)
-    reasons = [*_doubts(wide, judged.findings)]
+    doubts = [*_doubts(wide, judged.findings)]
+    return conclude(judged, deadline, fails_under(judged, deadline, engine), len(history), doubts)
+
+
+def conclude(
+    judged: Judgement,
+    deadline: Deadline,
+    fails: dict[Deadline, bool],
+    ops: int,
+    doubts: Sequence[str],
+) -> Result:
+    """Return the result of a history of so many operations; `fails` says under which deadlines it fails."""
     anomalies, more = find_anomalies(judged, deadline)
-    otherwise: Verdict = "unknown" if reasons else "pass"
-    fails = _fails(judged, deadline, engine)
+    otherwise: Verdict = "unknown" if doubts else "pass"
     deadlines: dict[Deadline, Verdict] = {other: "fail" if fails[other] else otherwise for other in Deadline}
     return Result(
         verdict=deadlines[deadline],
         deadline=deadline,
-        ops=len(history),
+        ops=ops,
         anomalies=anomalies,
-        reasons=(*reasons, more) if more else tuple(reasons),
+        reasons=(*doubts, more) if more else tuple(doubts),
         deadlines=deadlines,
     )
 
 
-def _fails(judged: Judgement, deadline: Deadline, engine: Engine) -> dict[Deadline, bool]:
+def fails_under(judged: Judgement, deadline: Deadline, engine: Engine) -> dict[Deadline, bool]:
     """Say under which deadlines the history fails, checking it again only where that is still open.
 
     Each deadline is at least as strict as the one before, and without a fence the first two are one.
@@ -91,20 +101,27 @@ def _fails(judged: Judgement, deadline: Deadline, engine: Engine) -> dict[Deadli
     return fails
 
 
-def _doubts(history: History, findings: Findings) -> Iterator[str]:
-    if not len(history):
+def doubts_of(ops: int, written: bool, looked: bool, unread: Int64s) -> Iterator[str]:
+    """What keeps a history without power losses from showing damage; `looked`: a read was completed."""
+    if not ops:
         yield "the history is empty: nothing was tested"
         return
-    if not any((history.f[part] == F.WRITE).any() for part in _slices(history)):
+    if not written:
         yield "the history has no write: nothing was tested"
-    if not any(
+    if not looked:
+        yield "no read was completed: whatever was written, nothing looked at it"
+    if len(unread):
+        yield f"{_name(unread)} never read after the last acknowledged write"
+
+
+def _doubts(history: History, findings: Findings) -> Iterator[str]:
+    written = any((history.f[part] == F.WRITE).any() for part in _slices(history))
+    looked = any(
         ((history.f[part] == F.READ) & (history.outcome[part] == Outcome.OK)).any()
         for part in _slices(history)
-    ):
-        yield "no read was completed: whatever was written, nothing looked at it"
-    if len(findings.unread):
-        yield f"{_name(findings.unread)} never read after the last acknowledged write"
-    if history.crashes:
+    )
+    yield from doubts_of(len(history), written, looked, findings.unread)
+    if len(history) and history.crashes:
         yield from _crash_doubts(history)
 
 

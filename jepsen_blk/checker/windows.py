@@ -13,12 +13,14 @@ from dataclasses import replace
 import numpy as np
 
 from jepsen_blk.checker.effect import closing_times
+from jepsen_blk.checker.ends import Ends
 from jepsen_blk.checker.findings import Findings
 from jepsen_blk.checker.online import Alarm
 from jepsen_blk.checker.open_clusters import NONE, Bools, Names, OpenClusters, dead, join, rows_of, take
 from jepsen_blk.checker.registers import check_registers
-from jepsen_blk.checker.written import WrittenRuns, runs
+from jepsen_blk.checker.written import WrittenInBulk
 from jepsen_blk.deadline import Deadline
+from jepsen_blk.history.parts import select
 from jepsen_blk.history.record import INITIAL, F, Fence, History, Int64s, Outcome
 from jepsen_blk.stamp import SEQUENCE_BITS
 
@@ -39,12 +41,11 @@ class WindowChecker:
         self._deadline = deadline
         self._fences = tuple(fences)
         self._open_boots = set(open_boots)
-        self._written = WrittenRuns()
+        self._written = WrittenInBulk()
         self._kept = OpenClusters.of(_NO_ROWS)
         self._initial = rows_of(F.READ, _NO_ROWS, _NO_ROWS, _NO_ROWS, _NO_ROWS)
         """The reads of the initial value that what is reported later may contradict."""
-        self._acked = np.full(0, NONE, dtype=np.int64)
-        self._read = np.full(0, NONE, dtype=np.int64)
+        self._ends = Ends()
 
     @property
     def kept(self) -> int:
@@ -54,12 +55,7 @@ class WindowChecker:
     @property
     def blocks(self) -> int:
         """Number of blocks with an acknowledged write or a completed read so far."""
-        return int(np.count_nonzero((self._acked != NONE) | (self._read != NONE)))
-
-    @property
-    def unread(self) -> Int64s:
-        """Blocks that were not read after their last acknowledged write."""
-        return np.flatnonzero((self._acked != NONE) & (self._read < self._acked))
+        return self._ends.blocks
 
     def awaits(self, values: Int64s) -> Bools:
         """Tell which of these values were read and have no report of their write yet."""
@@ -83,33 +79,53 @@ class WindowChecker:
     def feed(self, rows: History, horizon_ns: int, in_flight: History | None = None) -> list[Alarm]:
         """Take in a window of reported operations; return the alarms, after which nothing more is taken in.
 
-        Raises HistoryError as check_registers does.
+        The uncertainty of clocks is that of `rows.clocks`, their times are those of clocks.widen. Raises
+        HistoryError as check_registers does.
         """
         if self.alarms:
             return self.alarms
-        self.ops += len(rows)
+        begun = self._note(rows, in_flight)
+        self._take_in(rows, begun, horizon_ns)
+        return self.alarms
+
+    def feed_around(self, rows: History, horizon_ns: int, in_flight: History | None = None) -> Int64s:
+        """Take in a window, and forget the blocks that raise an alarm, so that the others are judged on.
+
+        Return these blocks: nothing of them may be fed any more. Their writes are forgotten too, so a read of
+        another block that returns one may raise an alarm of another kind, but never none.
+        """
+        begun = self._note(rows, in_flight)
+        found = [_NO_ROWS]
+        while True:
+            self._take_in(rows, begun, horizon_ns)
+            if not self.alarms:
+                return np.concatenate(found)
+            bad = np.unique(np.array([alarm.block for alarm in self.alarms], dtype=np.int64))
+            found.append(bad)
+            self.alarms = []
+            self._kept = self._kept.take(np.flatnonzero(~np.isin(self._kept.block, bad)))
+            rows, begun, self._initial = (
+                select(some, np.flatnonzero(~np.isin(some.block, bad)))
+                for some in (rows, begun, self._initial)
+            )
+
+    def _note(self, rows: History, in_flight: History | None) -> History:
+        """Count these rows and note what they end; return what is in flight."""
         begun = take(rows, _NO_ROWS) if in_flight is None else in_flight
-        self._note_ends(rows, begun)
-        limits = np.full(len(self._acked), horizon_ns, dtype=np.int64)
+        self.ops += len(rows)
+        self._ends.note(rows)
+        self._ends.grow(1 + int(begun.block.max(initial=0)))
+        return begun
+
+    def _take_in(self, rows: History, begun: History, horizon_ns: int) -> None:
+        limits = np.full(len(self._ends), horizon_ns, dtype=np.int64)
         reads = begun.f == F.READ
         np.minimum.at(limits, begun.block[reads], begun.start[reads])
-        rows = replace(rows, fences=self._fences)
+        rows = replace(rows, fences=self._fences, line=None)
         self._judge(rows, take(begun, np.flatnonzero(begun.f == F.WRITE)), limits)
-        return self.alarms
 
     def _alarm(self, kind: str, blocks: Int64s, values: Int64s) -> None:
         self.alarms += [Alarm(kind, *pair) for pair in zip(blocks.tolist(), values.tolist(), strict=True)]
-
-    def _note_ends(self, rows: History, begun: History) -> None:
-        size = 1 + int(max(rows.block.max(initial=0), begun.block.max(initial=0)))
-        grown = np.full(max(0, size - len(self._acked)), NONE, dtype=np.int64)
-        self._acked = np.append(self._acked, grown)
-        self._read = np.append(self._read, grown)
-        done = rows.outcome == Outcome.OK
-        acked = np.flatnonzero(done & (rows.f == F.WRITE))
-        read = np.flatnonzero(done & (rows.f == F.READ))
-        np.maximum.at(self._acked, rows.block[acked], rows.finish[acked])
-        np.maximum.at(self._read, rows.block[read], rows.start[read])
 
     def _judge(self, rows: History, begun: History, limits: Int64s) -> None:
         """Check the window with what is open, then keep what stays open."""
@@ -130,7 +146,7 @@ class WindowChecker:
         self._take_findings(check_registers(joined, self._deadline), joined, names.values)
         if self.alarms:
             return
-        self._written.add(*runs(names.written))
+        self._written.add_all(names.written)
         np.maximum.at(table.latest, places[reads], rows.start[reads])
         np.minimum.at(table.earliest, places[reads], rows.finish[reads])
         closing = table.finish.copy()

@@ -2,23 +2,35 @@
 
 A form has a reader and, unless only a tester may make it, a writer. Reading says what keeps the
 history from being the whole one (`doubts`: it cannot pass) and what was changed on the way (`notes`).
+A form that can be read part by part says so too, and what it takes in memory to read and check the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jepsen_blk.errors import HistoryError, UserError
 from jepsen_blk.history.edn import read_edn, write_edn
-from jepsen_blk.history.interchange import read_jsonl, write_jsonl
-from jepsen_blk.history.journal import read_journal
-from jepsen_blk.history.parquet import read_parquet, write_parquet
+from jepsen_blk.history.interchange import jsonl_parts, read_jsonl, write_jsonl, written_again
+from jepsen_blk.history.journal import MAGIC, NOT_CLOSED, journal_parts, read_journal
+from jepsen_blk.history.parquet import (
+    count_rows,
+    parquet_parts,
+    read_parquet,
+    row_written_again,
+    write_parquet,
+)
+from jepsen_blk.history.parts import Part
 from jepsen_blk.history.record import History
 from jepsen_blk.history.rules import one_of
 
 Notes = tuple[str, ...]
+_BLK_TIMES = 3.5
+_JSONL_TIMES = 1.2
+_PARQUET_ROW_BYTES = 170
+"""What reading and checking the whole takes at its peak: in sizes of the file, or in bytes a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +43,27 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Large:
+    """How a form is read where it does not fit in memory.
+
+    `need_bytes`: about what it takes to read the whole and to check it. `parts` reads about so many rows at
+    a time. `written_again` is the error for a value (lines of the second and the first write) in forms in
+    which it is one.
+    """
+
+    need_bytes: Callable[[Path], int]
+    parts: Callable[[Path, int], Iterator[Part]]
+    written_again: Callable[[Path, int, int, int], HistoryError] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
     """A form of history: what it is called, and how it is read and written."""
 
     name: str
     read: Callable[[Path], Stored]
     write: Callable[[History, Path], Notes] | None
+    large: Large | None = None
 
 
 def read_history(path: Path) -> Stored:
@@ -79,12 +106,27 @@ def _writer(path: Path) -> Callable[[History, Path], Notes]:
     return form.write
 
 
+def _read_run_journal(path: Path) -> Stored:
+    journal = read_journal(path)
+    return Stored(journal.history, () if journal.closed else (NOT_CLOSED,))
+
+
 def _read_blk(path: Path) -> Stored:
     journal = read_journal(path)
     if not journal.notes and journal.torn_bytes:
-        raise HistoryError(f"{path}: not a journal: there is no intact chunk in it")
-    doubts = () if journal.closed else ("the journal was not closed; what it had received was checked",)
-    return Stored(journal.history, doubts)
+        raise _not_a_journal(path)
+    return Stored(journal.history, () if journal.closed else (NOT_CLOSED,))
+
+
+def _blk_parts(path: Path, rows: int) -> Iterator[Part]:
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) not in (b"", MAGIC):
+            raise _not_a_journal(path)
+    return journal_parts(path, rows)
+
+
+def _not_a_journal(path: Path) -> HistoryError:
+    return HistoryError(f"{path}: not a journal: there is no intact chunk in it")
 
 
 def _read_edn(path: Path) -> Stored:
@@ -113,10 +155,30 @@ def _tails_left_out(history: History) -> Notes:
     return (f"that the last operations of boot {boots} may be missing was left out",)
 
 
+def _file_bytes(times: float) -> Callable[[Path], int]:
+    return lambda path: int(times * path.stat().st_size)
+
+
+def _parquet_bytes(path: Path) -> int:
+    return _PARQUET_ROW_BYTES * count_rows(path)
+
+
+RUN_JOURNAL = Form("a run's journal", _read_run_journal, None, Large(_file_bytes(_BLK_TIMES), journal_parts))
+"""The journal in a run's directory, which may be torn at its very first chunk."""
 FORMS = {
-    ".blk": Form("a journal", _read_blk, None),
-    ".jsonl": Form("an interchange file", lambda path: Stored(read_jsonl(path)), _write_jsonl),
+    ".blk": Form("a journal", _read_blk, None, Large(_file_bytes(_BLK_TIMES), _blk_parts)),
+    ".jsonl": Form(
+        "an interchange file",
+        lambda path: Stored(read_jsonl(path)),
+        _write_jsonl,
+        Large(_file_bytes(_JSONL_TIMES), jsonl_parts, written_again),
+    ),
     ".edn": Form("a Jepsen history", _read_edn, _write_edn),
-    ".parquet": Form("a Parquet file", lambda path: Stored(read_parquet(path)), _write_parquet),
+    ".parquet": Form(
+        "a Parquet file",
+        lambda path: Stored(read_parquet(path)),
+        _write_parquet,
+        Large(_parquet_bytes, parquet_parts, row_written_again),
+    ),
 }
 """By suffix."""

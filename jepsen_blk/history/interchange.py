@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +36,7 @@ from jepsen_blk.history.lines import (
     explain,
     is_whole_lines,
 )
+from jepsen_blk.history.parts import Part, lines
 from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s
 from jepsen_blk.history.rules import (
     OUTCOMES,
@@ -46,6 +48,8 @@ from jepsen_blk.history.rules import (
 )
 
 _CHUNK_BYTES = 512 << 10
+_LINE_BYTES = 100
+"""About what a line takes; a part may have a chunk more than was asked for."""
 _BLANKS = b" \t\r"
 _TYPES: dict[str, type[np.generic]] = {
     "f": np.uint8,
@@ -64,14 +68,35 @@ _ROWS_A_WRITE = 1 << 16
 
 def read_jsonl(path: Path) -> History:
     """Read an interchange file; raises HistoryError("FILE:LINE: what is wrong")."""
+    (whole,) = jsonl_parts(path, PENDING)
+    history, line = whole.history, lines(whole.history)
+    twice = repeated_write(history.f, history.value)
+    if twice is not None:
+        again, before = line[list(twice)].tolist()
+        raise written_again(path, int(history.value[twice[0]]), again, before)
+    return replace(history, line=None) if np.array_equal(line, np.arange(len(line))) else history
+
+
+def jsonl_parts(path: Path, rows: int) -> Iterator[Part]:
+    """Read an interchange file in parts of about so many rows; raises HistoryError as `read_jsonl` does,
+    but for values that are written again.
+    """
     reader = _Reader(path)
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
+            while chunk := file.read(min(_CHUNK_BYTES, rows * _LINE_BYTES)):
                 reader.take(chunk + file.readline())
+                if reader.rows >= rows:
+                    yield Part(reader.cut(), file.tell() / size)
     except OSError as error:
         raise cannot_read(path, error) from error
-    return reader.history()
+    yield Part(reader.cut(), 1.0)
+
+
+def written_again(path: Path, value: int, again: int, before: int) -> HistoryError:
+    """Return the error for a value that is written in these two lines (from 0)."""
+    return HistoryError(f"{path}:{again + 1}: {written_twice(value, f'line {before + 1}')}")
 
 
 def write_jsonl(history: History, path: Path) -> None:
@@ -117,12 +142,16 @@ def operations(history: History, rows: slice) -> Iterator[Line]:
 
 
 class _Reader:
-    """Collects chunks of lines into columns."""
+    """Collects chunks of lines into columns; `rows` have been collected since the last cut."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lines = 0
         self._unended = -1
+        self._begin()
+
+    def _begin(self) -> None:
+        self.rows = 0
         self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _TYPES}
         self._fences: list[Fence] = []
         self._crashes: list[int] = []
@@ -147,24 +176,20 @@ class _Reader:
         if len(numbers):
             self._add(text, numbers)
 
-    def history(self) -> History:
-        """Return what was read as columns."""
+    def cut(self) -> History:
+        """Return what was read since the last cut as columns, with line numbers."""
         column: dict[str, Any] = {}
         for name, kind in _TYPES.items():
             column[name] = np.concatenate([np.empty(0, kind), *self._parts.pop(name)])
-        line = column.pop("line")
-        twice = repeated_write(column["f"], column["value"])
-        if twice is not None:
-            again, before = twice
-            self._refuse(line[again], written_twice(column["value"][again], f"line {line[before] + 1}"))
-        return History(
+        history = History(
             **column,
             fences=tuple(self._fences),
             crashes=tuple(self._crashes),
             clocks=tuple(self._clocks),
             fua=np.array(self._fua, dtype=np.int64),
-            line=None if np.array_equal(line, np.arange(len(line))) else line,
         )
+        self._begin()
+        return history
 
     def _add(self, text: bytes, numbers: Int64s) -> None:
         """Add the lines of these numbers (from 0), none of them blank."""
@@ -210,6 +235,7 @@ class _Reader:
         if mistake is not None:
             self._refuse(numbers[mistake.row], mistake.what)
         self._fua += [entry.value for entry in entries if type(entry) is Write and entry.fua is True]
+        self.rows += len(numbers)
         for name, column in (part | {"line": numbers}).items():
             self._parts[name].append(column)
 

@@ -15,7 +15,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.errors import HistoryError, InternalError
+from jepsen_blk.history.parts import PART_ROWS, Part
 from jepsen_blk.history.record import PENDING, ROW, F, Fence, History, Outcome
 
 MAGIC = b"JBH1"
@@ -31,8 +32,7 @@ _CHECKED_BYTES = HEADER.size - 4
 """The header without its checksum."""
 ROWS = 1
 NOTE = 2
-PART_BYTES = 1 << 25
-"""How much of a journal is read at once by who does not want to hold all of it: a million rows."""
+NOT_CLOSED = "the journal was not closed; what it had received was checked"
 
 Rows = npt.NDArray[np.void]
 
@@ -147,15 +147,17 @@ class JournalPart(NamedTuple):
 class JournalTail:
     """Reads a journal part by part, also while it grows, and never holds more than a part of it.
 
-    A chunk that is not complete yet is left for later; `closed` tells whether the last part came.
+    A chunk that is not complete yet is left for later; `closed` tells whether the last part came. `offset`
+    is how far the journal has been read, in bytes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: int = PART_ROWS) -> None:
         self.closed = False
+        self.offset = 0
         self._path = path
-        self._offset = 0
-        self._read_bytes = PART_BYTES
+        self._read_bytes = rows * ROW.itemsize
         self._checksums: dict[int, array[int]] = {}
+        self._others: set[tuple[int, int, int]] = set()
 
     def read(self) -> JournalPart:
         """Return what came since the last call, or as much of it as a part may hold; empty if nothing did.
@@ -164,13 +166,13 @@ class JournalTail:
         """
         try:
             with self._path.open("rb") as file:
-                file.seek(self._offset)
+                file.seek(self.offset)
                 data = file.read(self._read_bytes)
         except OSError as error:
             raise HistoryError(f"{self._path}: cannot read the journal: {error.strerror}") from error
-        chunks = list(_chunks(self._path, data, self._offset))
+        chunks = list(_chunks(self._path, data, self.offset))
         if chunks:
-            self._offset = chunks[-1].offset + HEADER.size + len(chunks[-1].payload)
+            self.offset = chunks[-1].offset + HEADER.size + len(chunks[-1].payload)
         elif len(data) == self._read_bytes:
             self._read_bytes *= 2
             return self.read()
@@ -182,11 +184,46 @@ class JournalTail:
     def _repeated(self, chunk: _Chunk) -> bool:
         """Tell whether this chunk came before; see _distinct. Four bytes a chunk are kept for it."""
         sums = self._checksums.setdefault(chunk.boot, array("I"))
-        if chunk.sequence < len(sums):
-            return sums[chunk.sequence] == chunk.crc
-        sums.extend([0] * (chunk.sequence - len(sums)))
-        sums.append(chunk.crc)
+        if chunk.sequence >= len(sums):
+            sums.extend([0] * (chunk.sequence - len(sums)))
+            sums.append(chunk.crc)
+            return False
+        key = (chunk.boot, chunk.sequence, chunk.crc)
+        if sums[chunk.sequence] == chunk.crc or key in self._others:
+            return True
+        self._others.add(key)
         return False
+
+
+def journal_parts(path: Path, rows: int) -> Iterator[Part]:
+    """Read a journal in parts of about so many rows; raises HistoryError as `read_journal` does."""
+    tail = JournalTail(path, rows)
+    lost: set[int] = set()
+    ended: set[int] = set()
+    line, size = 0, max(1, _size(path))
+    while True:
+        before = tail.offset
+        history, notes = tail.read()
+        if tail.offset == before:
+            break
+        lost |= history.lost_tails
+        ended |= _boots(notes, "bye")
+        numbers = np.arange(line, line + len(history), dtype=np.int64)
+        line += len(history)
+        yield Part(replace(history, lost_tails=frozenset(), line=numbers), tail.offset / size)
+    last = replace(history, lost_tails=frozenset(lost - ended))
+    yield Part(last, 1.0, () if tail.closed else (NOT_CLOSED,))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot read the journal: {error.strerror}") from error
+
+
+def _boots(notes: tuple[dict[str, Any], ...], kind: str) -> set[int]:
+    return {note["boot"] for note in notes if note["note"] == kind}
 
 
 def _chunks(path: Path, data: bytes, begin: int = 0) -> Iterator[_Chunk]:
@@ -274,8 +311,7 @@ def _history(path: Path, chunks: list[_Chunk], notes: tuple[dict[str, Any], ...]
     counts = np.array([len(chunk.payload) // ROW.itemsize for chunk in chunks], dtype=np.int64)
     boots = np.array([chunk.boot for chunk in chunks], dtype=np.int32)
     _validate(path, rows, chunks, counts)
-    begun = {int(boot) for boot in boots} | {note["boot"] for note in notes if note["note"] == "boot"}
-    ended = {note["boot"] for note in notes if note["note"] == "bye"}
+    begun = {int(boot) for boot in boots} | _boots(notes, "boot")
     return History(
         f=rows["f"].copy(),
         outcome=rows["outcome"].copy(),
@@ -286,7 +322,7 @@ def _history(path: Path, chunks: list[_Chunk], notes: tuple[dict[str, Any], ...]
         start=rows["start"].astype(np.int64),
         finish=rows["finish"].astype(np.int64),
         fences=tuple(Fence(note["time"], note["boot"]) for note in notes if note["note"] == "fence"),
-        lost_tails=frozenset(begun - ended),
+        lost_tails=frozenset(begun - _boots(notes, "bye")),
     )
 
 

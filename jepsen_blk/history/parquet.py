@@ -9,6 +9,9 @@ so are the words; rows count from 0. pyarrow is needed here only, hence an extra
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.errors import HistoryError, UserError
+from jepsen_blk.history.parts import Part
 from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s, Outcome
 from jepsen_blk.history.rules import (
     BLOCK,
@@ -79,17 +83,61 @@ def read_parquet(path: Path) -> History:
 
     Raises HistoryError("FILE: row N: what is wrong") with N from 0, UserError without pyarrow.
     """
+    with _opened(path) as file:
+        history = _Reader(path, file.read(columns=_wanted(file)), 0).history(_metadata(file))
+    twice = repeated_write(history.f, history.value)
+    if twice is not None:
+        raise row_written_again(path, int(history.value[twice[0]]), *twice)
+    return history
+
+
+def parquet_parts(path: Path, rows: int) -> Iterator[Part]:
+    """Read a Parquet history in parts of at most so many rows; raises as `read_parquet` does, but for
+    values that are written again.
+    """
+    with _opened(path) as file:
+        count = file.metadata.num_rows
+        marks, first = _metadata(file), 0
+        for batch in file.iter_batches(batch_size=rows, columns=_wanted(file)):
+            line = np.arange(first, first + len(batch), dtype=np.int64)
+            history = replace(_Reader(path, _table(batch), first).history(marks), line=line)
+            first += len(batch)
+            yield Part(history, first / count)
+        if not first:
+            yield Part(_Reader(path, file.read(columns=_wanted(file)), 0).history(marks), 1.0)
+
+
+def count_rows(path: Path) -> int:
+    """Return the number of rows of a Parquet file."""
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def row_written_again(path: Path, value: int, again: int, before: int) -> HistoryError:
+    """Return the error for a value that is written in these two rows."""
+    return HistoryError(f"{path}: row {again}: {written_twice(value, f'row {before}')}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a Parquet file, and say in our words what goes wrong while it is read."""
     pa, pq = _pyarrow()
     try:
-        file = pq.ParquetFile(path)
-        wanted = [name for name in ("f", "outcome", *_INTEGERS) if name in file.schema_arrow.names]
-        table = file.read(columns=wanted)
-        marks = (file.schema_arrow.metadata or {}).get(_KEY, b"{}")
+        with pq.ParquetFile(path) as file:
+            yield file
     except OSError as error:
         raise cannot_read(path, error) from error
     except pa.ArrowException as error:
         raise HistoryError(f"{path}: not a Parquet file that can be read: {_line(error)}") from error
-    return _Reader(path, pa, table).history(marks)
+
+
+def _wanted(file: Any) -> list[str]:
+    return [name for name in ("f", "outcome", *_INTEGERS) if name in file.schema_arrow.names]
+
+
+def _metadata(file: Any) -> bytes:
+    marks: bytes = (file.schema_arrow.metadata or {}).get(_KEY, b"{}")
+    return marks
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -103,17 +151,23 @@ def _pyarrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
+def _table(batch: Any) -> Any:
+    pa, _ = _pyarrow()
+    return pa.Table.from_batches([batch])
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
 class _Reader:
-    """Makes columns of a table, and names the row of a mistake."""
+    """Makes columns of a table, and names the row of a mistake; `first` is the file's number of its row 0."""
 
-    def __init__(self, path: Path, pa: Any, table: Any) -> None:
+    def __init__(self, path: Path, table: Any, first: int) -> None:
         self._path = path
-        self._pa = pa
+        self._pa, _ = _pyarrow()
         self._table = table
+        self._first = first
 
     def history(self, marks: bytes) -> History:
         """Return the history, with the marks of the metadata."""
@@ -132,9 +186,6 @@ class _Reader:
         mistake = first_mistake(f, outcome, present, column["start"], column["finish"])
         if mistake is not None:
             self._refuse(*mistake)
-        twice = repeated_write(f, column["value"])
-        if twice is not None:
-            self._refuse(twice[0], written_twice(column["value"][twice[0]], f"row {twice[1]}"))
         return History(f=f, outcome=outcome, **column, **self._marks(marks))
 
     def _column(self, name: str) -> Any:
@@ -212,7 +263,7 @@ class _Reader:
             self._refuse(row, out_of_range(name, int(values[row]), *allowed))
 
     def _refuse(self, row: int, what: str) -> NoReturn:
-        raise HistoryError(f"{self._path}: row {row}: {what}")
+        raise HistoryError(f"{self._path}: row {self._first + row}: {what}")
 
 
 def _time(value: object) -> int:

@@ -3,8 +3,8 @@
 Two passes over the rows, in any order, gather the cells (one a write): first the writes, then the reads
 that saw them. compiled_zones.py then compares the cells. Needs numba, the extra `fast`.
 
-Memory: 25 bytes a write. A read that ended before its write began is told by the write's own row, kept
-in the array that later holds the grouped cells.
+Memory: 25 bytes a write, and 4 for each in a block that has to be sorted. A read that ended before its
+write began is told by the write's own row, whose array later helps to sort.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from jepsen_blk.checker.compiled_zones import (
     CELL,
     CLOSED,
     FAILED,
+    KEPT,
+    NOWHERE,
     OPEN,
     SEEN,
     TWICE,
     Cells,
+    Heads,
+    Kept,
     Rows,
     group,
+    no_heads,
     sweep,
     sweep_sorted,
 )
@@ -44,15 +49,15 @@ _TORN, _FOREIGN, MISDIRECTED, ABORTED, FUTURE, PHANTOM = (
 )
 CONFLICT = 1 + len(READ_KINDS)
 """A read of what is closed: only the online check knows such cells."""
-NOWHERE = -1
 _SLICE = 1 << 17
+_CHUNK = 1 << 12
 
 Bytes = npt.NDArray[np.uint8]
+Picked = npt.NDArray[np.uint64]
+"""Rows; unsigned, or each index would be asked whether it counts from the end."""
 Kind = TypeVar("Kind", bound=np.generic)
 Columns = tuple[Bytes, Bytes, Int64s, Int64s, Int64s, Int64s]
 Places = tuple[Int64s, Int64s, Int64s, Int64s]
-KeptIndex = tuple[Int64s, Int64s, Int64s]
-"""Of cells that stand block by block: their values and the starts of their writes, and each block's end."""
 
 
 def check_registers(history: History, deadline: Deadline = Deadline.FENCE) -> Findings:
@@ -66,13 +71,13 @@ def check_registers(history: History, deadline: Deadline = Deadline.FENCE) -> Fi
     places = (*values.runs(), *blocks.runs())
     doubled = take_writes(columns, places, closings(history, deadline), cells, rows, acked)
     bad = np.zeros(len(history), dtype=np.uint8)  # untouched, and so without memory, while no read is bad
-    none = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.zeros(blocks.size, dtype=np.int64)
-    found = take_reads(columns, places, cells, rows, none, initial, read, bad)
+    none = no_heads(blocks.size), np.empty(0, dtype=KEPT)
+    found = take_reads(columns, places, cells, rows, *none, initial, read, bad)
     conflicts, unsorted = np.zeros(blocks.size, dtype=np.bool_), np.zeros(blocks.size, dtype=np.bool_)
     first, last, seen_open = sweep(cells, initial, conflicts, unsorted)
     require_one_clock(first, max(last, int(initial.max(initial=NEVER))))
     if unsorted.any():
-        sweep_sorted(cells, rows, group(cells, rows, unsorted), initial, conflicts)
+        sweep_sorted(cells, *group(cells, rows, unsorted), initial, conflicts)
     return Findings(
         bad_reads=_by_kind(bad) if found else {},
         conflicts=blocks.keys(np.flatnonzero(conflicts)),
@@ -100,8 +105,9 @@ def closings(history: History, deadline: Deadline) -> Int64s:
     found = [np.empty(0, dtype=np.int64)]
     for low in range(0, len(history), _SLICE):
         part = slice(low, low + _SLICE)
-        opened = (history.outcome[part] == Outcome.INFO) & (history.f[part] == F.WRITE)
-        found.append(np.flatnonzero(opened) + low)
+        opened = history.outcome[part] == Outcome.INFO
+        if opened.any():
+            found.append(np.flatnonzero(opened & (history.f[part] == F.WRITE)) + low)
     return closing_times(history, np.concatenate(found), deadline)
 
 
@@ -178,6 +184,20 @@ def run_of(key: int, lows: Int64s, firsts: Int64s) -> tuple[int, int, int]:
 
 
 @njit(cache=True)
+def _pick(f: Bytes, outcome: Bytes, begin: int, kind: int, picked: Picked) -> int:
+    """Put the chunk's rows that are writes, or completed reads, at the front of `picked`; return how many.
+
+    Without a branch: the processor would guess the kind of a row wrongly half of the time, and each time
+    drop what it had begun to fetch for the next ones.
+    """
+    count = 0
+    for row in range(begin, min(begin + len(picked), len(f))):
+        picked[count] = row
+        count += (f[row] == kind) & ((kind == _WRITE) | (outcome[row] == _OK))
+    return count
+
+
+@njit(cache=True)
 def take_writes(
     columns: Columns, places: Places, closings: Int64s, cells: Cells, rows: Rows, acked: Int64s
 ) -> bool:
@@ -187,27 +207,28 @@ def take_writes(
     low, high, at = run_of(0, lows, firsts)
     block_low, block_high, block_at = run_of(0, block_lows, block_firsts)
     opened, doubled = 0, False
-    for row in range(len(f)):
-        if f[row] != _WRITE:
-            continue
-        if not low <= value[row] < high:
-            low, high, at = run_of(value[row], lows, firsts)
-        if not block_low <= block[row] < block_high:
-            block_low, block_high, block_at = run_of(block[row], block_lows, block_firsts)
-        place, own = at + value[row] - low, block_at + block[row] - block_low
-        cell = cells[place]
-        minf = finish[row]
-        if outcome[row] == _OK:
-            acked[own] = max(acked[own], minf)
-        elif outcome[row] == _INFO:
-            minf = closings[opened]
-            opened += 1
-        doubled |= cell.state != ABSENT
-        cell.state = TWICE if cell.state != ABSENT else outcome[row] + 1
-        cell.block = own
-        cell.minf = minf
-        cell.maxs = start[row]
-        rows[place] = row
+    picked = np.empty(_CHUNK, dtype=np.uint64)
+    for begin in range(0, len(f), _CHUNK):
+        for i in range(_pick(f, outcome, begin, _WRITE, picked)):
+            row = picked[i]
+            if not low <= value[row] < high:
+                low, high, at = run_of(value[row], lows, firsts)
+            if not block_low <= block[row] < block_high:
+                block_low, block_high, block_at = run_of(block[row], block_lows, block_firsts)
+            place, own = at + value[row] - low, block_at + block[row] - block_low
+            cell = cells[place]
+            minf = finish[row]
+            if outcome[row] == _OK:
+                acked[own] = max(acked[own], minf)
+            elif outcome[row] == _INFO:
+                minf = closings[opened]
+                opened += 1
+            doubled |= cell.state != ABSENT
+            cell.state = TWICE if cell.state != ABSENT else outcome[row] + 1
+            cell.block = own
+            cell.minf = minf
+            cell.maxs = start[row]
+            rows[place] = row
     return doubled
 
 
@@ -217,69 +238,71 @@ def take_reads(
     places: Places,
     cells: Cells,
     rows: Rows,
-    kept: KeptIndex,
+    heads: Heads,
+    kept: Kept,
     initial: Int64s,
     read: Int64s,
     bad: Bytes,
 ) -> int:
     """Add the reads to the cells of the writes they saw; mark bad ones in `bad` and return their number.
 
-    `kept` is of the first cells, which are not the rows'.
+    The first cells are not the rows', but those of `kept`, whose lists begin at the blocks' `heads`.
     """
     f, outcome, block, value, start, finish = columns
     lows, firsts, block_lows, block_firsts = places
     low, high, at = run_of(0, lows, firsts)
     block_low, block_high, block_at = run_of(0, block_lows, block_firsts)
     found = 0
-    for row in range(len(f)):
-        if f[row] != _READ or outcome[row] != _OK:
-            continue
-        if not block_low <= block[row] < block_high:
-            block_low, block_high, block_at = run_of(block[row], block_lows, block_firsts)
-        own = block_at + block[row] - block_low
-        read[own] = max(read[own], start[row])
-        if value[row] == INITIAL:
-            initial[own] = max(initial[own], start[row])
-            continue
-        if not low <= value[row] < high:
-            low, high, at = run_of(value[row], lows, firsts)
-        place = at + value[row] - low if low <= value[row] < high else NOWHERE
-        if place == NOWHERE or cells[place].state == ABSENT:
-            place = _place_of_kept(kept, own, value[row])
-        if place == NOWHERE:
-            bad[row] = _unwritten(value[row])
-            found += 1
-            continue
-        cell = cells[place]
-        # Most end after all that is known of their write began, so its own start need not be fetched.
-        if (
-            cell.state & 1
-            and cell.block == own
-            and (finish[row] >= cell.maxs or finish[row] >= _start_of(place, kept, rows, start))
-        ):
-            cell.minf = min(cell.minf, finish[row])
-            cell.maxs = max(cell.maxs, start[row])
-            if cell.state == OPEN:
-                cell.state = SEEN
-        elif cell.state != TWICE:
-            bad[row] = _misread(cell, own)
-            found += 1
+    picked = np.empty(_CHUNK, dtype=np.uint64)
+    for begin in range(0, len(f), _CHUNK):
+        for i in range(_pick(f, outcome, begin, _READ, picked)):
+            row = picked[i]
+            if not block_low <= block[row] < block_high:
+                block_low, block_high, block_at = run_of(block[row], block_lows, block_firsts)
+            own = block_at + block[row] - block_low
+            read[own] = max(read[own], start[row])
+            if value[row] == INITIAL:
+                initial[own] = max(initial[own], start[row])
+                continue
+            if not low <= value[row] < high:
+                low, high, at = run_of(value[row], lows, firsts)
+            place = at + value[row] - low if low <= value[row] < high else NOWHERE
+            if place == NOWHERE or cells[place].state == ABSENT:
+                place = _place_of_kept(heads, kept, own, value[row])
+            if place == NOWHERE:
+                bad[row] = _unwritten(value[row])
+                found += 1
+                continue
+            cell = cells[place]
+            # Most end after all that is known of their write began, so its own start need not be fetched.
+            if (
+                cell.state & 1
+                and cell.block == own
+                and (finish[row] >= cell.maxs or finish[row] >= _start_of(place, kept, rows, start))
+            ):
+                cell.minf = min(cell.minf, finish[row])
+                cell.maxs = max(cell.maxs, start[row])
+                if cell.state == OPEN:
+                    cell.state = SEEN
+            elif cell.state != TWICE:
+                bad[row] = _misread(cell, own)
+                found += 1
     return found
 
 
 @njit(cache=True)
-def _place_of_kept(kept: KeptIndex, own: int, value: int) -> int:
-    values, _, ends = kept
-    for place in range(ends[own - 1] if own else 0, ends[own]):
-        if values[place] == value:
-            return place
-    return NOWHERE
+def _place_of_kept(heads: Heads, kept: Kept, own: int, value: int) -> int:
+    head = heads[own]
+    place: int = head.place
+    if head.value != value:
+        while place != NOWHERE and kept[place].value != value:
+            place = kept[place].next
+    return place
 
 
 @njit(cache=True)
-def _start_of(place: int, kept: KeptIndex, rows: Rows, start: Int64s) -> int:
-    _, starts, _ = kept
-    began: int = starts[place] if place < len(starts) else start[rows[place]]
+def _start_of(place: int, kept: Kept, rows: Rows, start: Int64s) -> int:
+    began: int = kept[place].start if place < len(kept) else start[rows[place]]
     return began
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from jepsen_blk.checker.compiled import ABORTED, FUTURE, MISDIRECTED, NOWHERE, Bytes, run_of
+from jepsen_blk.checker.compiled import ABORTED, FUTURE, MISDIRECTED, Bytes, run_of
 from jepsen_blk.checker.compiled_zones import (
     ABSENT,
     ACKED,
@@ -18,10 +18,12 @@ from jepsen_blk.checker.compiled_zones import (
     CLOSED,
     FAILED,
     KEPT,
+    NOWHERE,
     OPEN,
     SEEN,
     TWICE,
     Cells,
+    Heads,
     Kept,
     Rows,
 )
@@ -90,11 +92,11 @@ def take_reports(
 
 
 @njit(cache=True)
-def close(cells: Cells, window: Window, kept: Kept, limits: Int64s, initial: Int64s) -> Int64s:
-    """Close what no read to come may see and forget, as ABSENT, what need not be kept.
+def close(cells: Cells, window: Window, kept: Kept, limits: Int64s, initial: Int64s) -> Rows:
+    """Close what no read to come may see; return the places of what has to be kept.
 
     The cells before the window's are those of `kept`. `limits`: when reads to come begin at the earliest, a
-    block. Return the ends that the blocks' cells have when they are kept block by block.
+    block.
     """
     tops = np.empty(len(limits), dtype=_TOP)
     for own in range(len(limits)):
@@ -108,44 +110,42 @@ def close(cells: Cells, window: Window, kept: Kept, limits: Int64s, initial: Int
                 top.second, top.greatest, top.place = top.greatest, cell.maxs, place
             elif cell.maxs > top.second:
                 top.second = cell.maxs
-    ends = np.zeros(len(limits), dtype=np.int64)
+    left, count = np.empty(len(cells), dtype=np.int32), 0
     for place in range(len(cells)):
         cell = cells[place]
-        if cell.state == ABSENT:
-            continue
-        if cell.state == FAILED or cell.state == TWICE:
-            cell.state = ABSENT
+        if cell.state == ABSENT or cell.state == FAILED or cell.state == TWICE:
             continue
         top = tops[cell.block]
         if cell.state >= CLOSED or cell.minf < (top.second if place == top.place else top.greatest):
-            reported = kept[place].reported if place < len(kept) else place < window[1]
-            if reported:
-                cell.state = ABSENT
-            elif cell.state < CLOSED:
+            if kept[place].reported if place < len(kept) else place < window[1]:
+                continue
+            if cell.state < CLOSED:
                 cell.state = CLOSED if cell.state == SEEN else BARRED
-        if cell.state != ABSENT:
-            ends[cell.block] += 1
-    return np.cumsum(ends)
+        left[count] = place
+        count += 1
+    return left[:count]
 
 
 @njit(cache=True)
 def keep(
-    cells: Cells, window: Window, old: Kept, added: Kept, rows: Rows, columns: Columns, ends: Int64s
+    cells: Cells,
+    left: Rows,
+    window: Window,
+    old: Kept,
+    added: Kept,
+    rows: Rows,
+    columns: Columns,
+    heads: Heads,
 ) -> Kept:
-    """Return what is not ABSENT, block by block: block b's end is at the b-th of the ends.
+    """Return what is kept: the cells at these places, in lists that begin at the blocks' `heads`.
 
     The cells before the window's are those of `old`, the cells behind it those of `added`.
     """
     boot, value, start = columns
-    kept = np.empty(ends[-1] if len(ends) else 0, dtype=KEPT)
-    free = np.zeros(len(ends) + 1, dtype=np.int64)
-    free[1:] = ends
-    for place in range(len(cells)):
+    kept = np.empty(len(left), dtype=KEPT)
+    for i in range(len(left)):
+        place, new = left[i], kept[i]
         cell = cells[place]
-        if cell.state == ABSENT:
-            continue
-        new = kept[free[cell.block]]
-        free[cell.block] += 1
         new.block, new.minf, new.maxs, new.state = cell.block, cell.minf, cell.maxs, cell.state
         if window[0] <= place < window[1]:
             row = rows[place]
@@ -153,4 +153,14 @@ def keep(
         else:
             its = old[place] if place < window[0] else added[place - window[1]]
             new.value, new.start, new.boot, new.reported = its.value, its.start, its.boot, its.reported
+    link(kept, 0, heads)
     return kept
+
+
+@njit(cache=True)
+def link(kept: Kept, first: int, heads: Heads) -> None:
+    """Put what is kept, from this place on, at the heads of the blocks' lists."""
+    for place in range(first, len(kept)):
+        head = heads[kept[place].block]
+        kept[place].next = head.place
+        head.value, head.place = kept[place].value, place

@@ -27,7 +27,7 @@ from jepsen_blk.checker.compiled import (
     take_reads,
     take_writes,
 )
-from jepsen_blk.checker.compiled_kept import BEFORE_ALL, close, keep, take_reports, written_by
+from jepsen_blk.checker.compiled_kept import BEFORE_ALL, close, keep, link, take_reports, written_by
 from jepsen_blk.checker.compiled_zones import (
     CELL,
     KEPT,
@@ -39,6 +39,7 @@ from jepsen_blk.checker.compiled_zones import (
     Kept,
     Rows,
     group,
+    no_heads,
     sweep,
     sweep_sorted,
 )
@@ -117,7 +118,7 @@ class CompiledChecker:
         self._written = WrittenInBulk()
         self._alarms: dict[int, Alarm] = {}
         self._kept = np.empty(0, dtype=KEPT)
-        self._ends = np.empty(0, dtype=np.int64)
+        self._heads = no_heads(0)
         self._initial = np.empty(0, dtype=np.int64)
         self._last = Ends()
 
@@ -192,7 +193,7 @@ class CompiledChecker:
         self._last.grow(size)
         more = len(self._last) - len(self._initial)
         self._initial = np.append(self._initial, np.full(more, NEVER, dtype=np.int64))
-        self._ends = np.append(self._ends, np.full(more, len(self._kept), dtype=np.int64))
+        self._heads = np.append(self._heads, no_heads(more))
 
     def _closing(self, kept: Kept) -> Int64s:
         """Return when these indeterminate writes close, given the fences; not later than known before."""
@@ -215,9 +216,9 @@ class CompiledChecker:
         known = np.isin(begun.value, self._kept["value"][awaited])
         for new in added[known & ~again]:
             self._date(awaited[self._kept["value"][awaited] == new["value"]][0], new)
+        first = len(self._kept)
         self._kept = np.append(self._kept, added[~known & ~again])
-        self._kept = self._kept[np.argsort(self._kept["block"], kind="stable")]
-        self._ends = np.searchsorted(self._kept["block"], np.arange(len(self._ends)), side="right")
+        link(self._kept, first, self._heads)
 
     def _date(self, place: int, new: Kept) -> None:
         """Give what is kept of a write, by its reads or as begun before, the write's start and boot."""
@@ -239,9 +240,10 @@ class CompiledChecker:
         added = self._take_reads(window)
         cells = window.cells_with(added)
         self._compare(cells)
-        self._ends = close(cells, window.bounds, self._kept, limits, self._initial)
+        left = close(cells, window.bounds, self._kept, limits, self._initial)
         columns = (plain(rows.boot), window.columns[3], window.columns[4])
-        self._kept = keep(cells, window.bounds, self._kept, added, window.row_of, columns, self._ends)
+        self._heads = no_heads(len(limits))
+        self._kept = keep(cells, left, window.bounds, self._kept, added, window.row_of, columns, self._heads)
         self._written.add_runs(*written)
 
     def _take_writes(self, window: _Window) -> tuple[Int64s, Int64s]:
@@ -273,10 +275,8 @@ class CompiledChecker:
     def _take_reads(self, window: _Window) -> Kept:
         """Add the reads to the cells; return what is adopted: values whose write is still to come."""
         rows, bad = window.rows, np.zeros(len(window.rows), dtype=np.uint8)
-        kept = self._kept["value"].copy(), self._kept["start"].copy(), self._ends
-        table = window.cells, window.row_of
-        last = self._initial, self._last.read
-        if not take_reads(window.columns, window.places, *table, kept, *last, bad):
+        table = window.cells, window.row_of, self._heads, self._kept
+        if not take_reads(window.columns, window.places, *table, self._initial, self._last.read, bad):
             return np.empty(0, dtype=KEPT)
         unknown = np.flatnonzero((bad == PHANTOM) & (rows.value > 0))
         written = self._written.contain(rows.value[unknown])
@@ -309,7 +309,7 @@ class CompiledChecker:
         first, last, _ = sweep(cells, self._initial, conflicts, unsorted)
         require_one_clock(max(first, 0), max(last, int(self._initial.max(initial=NEVER))))
         if unsorted.any():
-            order = np.empty(len(cells), dtype=np.int32)
-            sweep_sorted(cells, order, group(cells, order, unsorted), self._initial, conflicts)
+            spare = np.empty(len(cells), dtype=np.int32)
+            sweep_sorted(cells, *group(cells, spare, unsorted), self._initial, conflicts)
         blocks = np.flatnonzero(conflicts)
         self._alarm("conflict", blocks, np.zeros_like(blocks))

@@ -28,17 +28,29 @@ _MOST_SHIFTS = 16
 KEPT = np.dtype(
     [
         *(("value", "<i8"), ("start", "<i8"), ("minf", "<i8"), ("maxs", "<i8")),
-        *(("block", "<i4"), ("boot", "<i4"), ("state", "u1"), ("reported", "?")),
+        *(("block", "<i4"), ("boot", "<i4"), ("next", "<i4"), ("state", "u1"), ("reported", "?")),
     ],
     align=True,
 )
-"""What compiled_online.py keeps of a cell from window to window; `start` is the write's."""
+"""What compiled_online.py keeps of a cell from window to window; `start` is the write's, `next` the place of
+the next one of its block, NOWHERE for the last."""
+HEAD = np.dtype([("value", "<i8"), ("place", "<i8")])
+"""Of a block the value and the place of the first that is kept; all zero but the place, NOWHERE, for none."""
+NOWHERE = -1
 _BEFORE_ALL = -(2**63)
 
 Bools = npt.NDArray[np.bool_]
 Rows = npt.NDArray[Any]
 Cells = npt.NDArray[Any]
 Kept = npt.NDArray[Any]
+Heads = npt.NDArray[Any]
+
+
+def no_heads(blocks: int) -> Heads:
+    """Return the heads of so many blocks of which nothing is kept."""
+    heads = np.zeros(blocks, dtype=HEAD)
+    heads["place"] = NOWHERE
+    return heads
 
 
 @njit(cache=True)
@@ -72,19 +84,25 @@ def sweep(cells: Cells, initial: Int64s, conflicts: Bools, unsorted: Bools) -> t
 
 
 @njit(cache=True)
-def group(cells: Cells, order: Rows, chosen: Bools) -> Int64s:
-    """Put the places of the chosen blocks' live cells into `order`, block by block; return their ends."""
-    ends = np.zeros(len(chosen) + 1, dtype=np.int64)
-    for cell in cells:
-        if (cell.state == ACKED or cell.state == SEEN) and chosen[cell.block]:
-            ends[cell.block + 1] += 1
-    ends = np.cumsum(ends)
+def group(cells: Cells, spare: Rows, chosen: Bools) -> tuple[Rows, Int64s]:
+    """Return the places of the chosen blocks' live cells, block by block, and each block's end among them.
+
+    `spare` is as long as the cells, and is overwritten.
+    """
+    count, ends = 0, np.zeros(len(chosen) + 1, dtype=np.int64)
     for place in range(len(cells)):
         cell = cells[place]
         if (cell.state == ACKED or cell.state == SEEN) and chosen[cell.block]:
-            order[ends[cell.block]] = place
-            ends[cell.block] += 1
-    return ends[: len(chosen)]
+            spare[count] = place
+            count += 1
+            ends[cell.block + 1] += 1
+    ends = np.cumsum(ends)
+    order = np.empty(count, dtype=spare.dtype)
+    for place in spare[:count]:
+        block = cells[place].block
+        order[ends[block]] = place
+        ends[block] += 1
+    return order, ends[: len(chosen)]
 
 
 @njit(cache=True)

@@ -2,11 +2,12 @@
 
     python bench/online.py [MILLIONS] [BLOCKS] [OPS_PER_WINDOW] [--numpy | --stored SUFFIX]
 
-With the extra `fast` numba is measured, `--numpy` measures numpy's windows.
+Without arguments 1, 10 and 100 million operations by numba (the extra `fast`), 10 million by numpy's windows,
+and 10 million from a journal on disk, each in a process of its own.
 
 `--stored .blk` (or .jsonl, .parquet) writes the history to a file in a temporary folder and checks that from
-disk instead, as `jepsen-blk check` does with what is larger than memory; another process makes the file, so
-that the peak is the check's own.
+disk, as `jepsen-blk check` does with what is larger than memory; another process makes the file, so that the
+peak is the check's own.
 
 A healthy history is made window by window, so that nothing ever holds the whole of it. Making it is not
 counted; times are of the processor. One operation begins each microsecond and takes up to 0.4 ms, so some
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,7 +35,7 @@ from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.formats import FORMS, write_history
 from jepsen_blk.history.interchange import jsonl
 from jepsen_blk.history.journal import JournalWriter
-from jepsen_blk.history.parts import concatenate
+from jepsen_blk.history.parts import PART_ROWS, concatenate
 from jepsen_blk.history.record import ROW, F, History
 
 _LONGEST_NS = 200_000
@@ -139,16 +142,28 @@ def check_as_it_is_made(ops: int, blocks: int, window: int, kind: type[Windows])
     )
 
 
+def whole_table() -> None:
+    for given in (["1"], ["10"], ["100"], ["10", "--numpy"], ["10", "--stored", ".blk"]):
+        subprocess.run([sys.executable, __file__, *given], check=True)
+
+
 def main() -> None:
+    if len(sys.argv) > 1:
+        one_case()
+    else:
+        print(machine())
+        whole_table()
+
+
+def one_case() -> None:
     parser = argparse.ArgumentParser(description="measure the check in windows")
     parser.add_argument("millions", nargs="?", type=float, default=10)
     parser.add_argument("blocks", nargs="?", type=int, default=65536)
-    parser.add_argument("window", nargs="?", type=int, default=500_000)
+    parser.add_argument("window", nargs="?", type=int, default=PART_ROWS)
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--numpy", action="store_true")
     way.add_argument("--stored", metavar="SUFFIX", choices=(".blk", ".jsonl", ".parquet"))
     given = parser.parse_args()
-    print(machine())
     ops = int(given.millions * 1e6)
     if given.stored:
         check_from_disk(ops, given.blocks, given.window, given.stored)

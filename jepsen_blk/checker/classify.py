@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jepsen_blk.checker.clusters import BEFORE_ALL, NO_ROW, BlockClusters, Cluster
+from jepsen_blk.checker.clusters import NO_ROW, BlockClusters, Cluster
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import Int64s
 
@@ -164,8 +164,7 @@ def _seen_before(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s) -> C
 def _overwritten(block: BlockClusters, a: Cluster, b: Cluster) -> str:
     if a.write == NO_ROW:
         return "reverted-to-initial"
-    started = b.start if b.start != BEFORE_ALL else int(block.minf[b.order])
-    if not a.acked and len(_ended_before(block, a.reads, started)):
+    if not a.acked and len(_ended_before(block, a.reads, b.start)):
         return "resurrected-write"
     return "stale-overwrite"
 

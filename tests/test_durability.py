@@ -200,12 +200,38 @@ def test_a_crash_that_could_not_have_shown_damage_is_unknown_and_says_why() -> N
     assert (flushed.verdict, flushed.reasons) == ("pass", ())
     unflushed = check(crashed(OLD, NEW, read(2, 110, 120)))
     assert unflushed.verdict == "unknown"
-    assert unflushed.reasons == (
-        "nothing was flushed before the storage lost power: no write had to survive",
-    )
+    assert unflushed.reasons == (NOTHING_FLUSHED,)
     unread = check(crashed(OLD, NEW, flush(40, 50), read(2, 60, 70)))
     assert unread.verdict == "unknown"
     assert unread.reasons == ("block 0 was not read after the storage had lost power",)
+
+
+NOTHING_FLUSHED = "nothing was flushed before the storage lost power: no write had to survive"
+
+
+def test_only_a_write_that_a_flush_covers_had_to_survive_a_crash() -> None:
+    found = check(
+        crashed(read(INITIAL, 0, 5), flush(10, 15), OLD._replace(start=20, finish=30), read(1, 110, 120))
+    )
+    assert found.reasons == (NOTHING_FLUSHED,)
+
+
+def test_only_a_completed_read_after_the_last_crash_has_looked_at_what_it_left() -> None:
+    flushed = [OLD, flush(20, 30)]
+    unread = ("block 0 was not read after the storage had lost power",)
+    assert check(crashed(*flushed, read(1, 110, 120, outcome=INFO), read(1, 40, 50))).reasons == unread
+    assert check(crashed(*flushed, read(1, CRASH, 120), read(1, 40, 50))).reasons == unread
+    between = [*flushed, read(1, 110, 120)]
+    assert check(crashed(*between)).reasons == ()
+    assert check(crashed(*between, crashes=(CRASH, 200))).reasons == unread
+    rewritten = [*flushed, read(1, 40, 50), write(2, 110, 120), read(2, 115, 118)]
+    assert check(crashed(*rewritten)).reasons == ("block 0 was never read after the last acknowledged write",)
+
+
+def test_a_write_that_was_acknowledged_as_the_power_went_need_not_be_read_again() -> None:
+    cut = write(2, 90, CRASH, block=1)
+    found = check(crashed(OLD, flush(20, 30), cut, read(INITIAL, 100, 105, block=1), read(1, 110, 120)))
+    assert found.reasons == ()
 
 
 def test_the_graph_of_a_loss_shows_its_flush_and_no_order_with_it() -> None:

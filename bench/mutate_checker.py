@@ -3,7 +3,7 @@
 `python bench/mutate_checker.py [MODULE ...]` takes the modules of jepsen_blk/checker named (default: those
 that decide verdicts, kinds and witnesses), makes one small change at a time (a comparison, a sum, a constant,
 a statement left out), runs the module's tests on it and prints each change that no test noticed, with its
-number: `registers:95-` goes on there, `registers:97` tries that one again. docs/proof.md says of each
+number: `registers:95-` goes on there, `registers:97,99` tries those two again. docs/proof.md says of each
 survivor why it does not matter. The exit code is that of the tests on the checker as it is; survivors are
 for a person to judge.
 
@@ -35,7 +35,7 @@ TESTS = {
     "registers": ("brute_force", "registers", "anomalies", "verdict", "durability"),
     "effect": ("brute_force", "registers", "clocks"),
     "clusters": ("anomalies", "classify", "witness", "brute_force", "planting", "golden"),
-    "classify": ("classify", "anomalies", "witness", "planting", "golden"),
+    "classify": ("classify", "kinds", "anomalies", "planting", "golden"),
     "witness": ("witness", "anomalies", "planting", "golden"),
     "lost_tail": ("lost_tail", "verdict"),
     "verdict": ("verdict", "anomalies", "durability", "clocks", "brute_force"),
@@ -214,7 +214,7 @@ def run_tests(module: str, code: types.CodeType) -> int:
     os._exit(0)
 
 
-def judge(name: str, wanted: slice) -> tuple[int, int]:
+def judge(name: str, wanted: Sequence[slice]) -> tuple[int, int]:
     """Try some changes of a module; print the survivors; return how many there were, and how many lived."""
     module, path = f"jepsen_blk.checker.{name}", ROOT / "jepsen_blk" / "checker" / f"{name}.py"
     tree = ast.parse(path.read_text())
@@ -222,7 +222,8 @@ def judge(name: str, wanted: slice) -> tuple[int, int]:
     if status := run_tests(module, compile(tree, str(path), "exec")):
         sys.exit(f"the tests of {name}.py fail on it as it is (status {status})")
     tried = lived = 0
-    for number, mutant in list(enumerate(mutants(tree)))[wanted]:
+    every = list(enumerate(mutants(tree)))
+    for number, mutant in (one for part in wanted for one in every[part]):
         exchange(mutant, mutant.new)
         code = compile(ast.fix_missing_locations(tree), str(path), "exec")
         shown = show(mutant)
@@ -245,15 +246,15 @@ def show(mutant: Mutant) -> str:
     return f"{before}  ->  {after}"
 
 
-def asked(text: str) -> tuple[str, slice]:
-    """Read MODULE, MODULE:NUMBER or MODULE:FIRST-."""
+def asked(text: str) -> tuple[str, list[slice]]:
+    """Read MODULE or MODULE:NUMBERS, a number with a dash meaning all from there."""
     name, colon, numbers = text.partition(":")
-    first, dash, rest = numbers.partition("-")
-    if name not in TESTS or (colon and not first.isdigit()) or rest:
-        raise argparse.ArgumentTypeError(f"{text}: the modules are {', '.join(TESTS)}")
+    if name not in TESTS:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(TESTS)}")
     if not colon:
-        return name, slice(None)
-    return name, slice(int(first), None if dash else int(first) + 1)
+        return name, [slice(None)]
+    firsts = [(int(number.removesuffix("-")), number.endswith("-")) for number in numbers.split(",")]
+    return name, [slice(first, None if onward else first + 1) for first, onward in firsts]
 
 
 def main() -> int:
@@ -265,7 +266,7 @@ def main() -> int:
         "modules",
         nargs="*",
         type=asked,
-        metavar="MODULE[:NUMBER[-]]",
+        metavar="MODULE[:NUMBERS]",
         help=f"of {', '.join(TESTS)}; all of them by default",
     )
     modules = parser.parse_args().modules or [asked(name) for name in TESTS]

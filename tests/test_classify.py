@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from brute_force import SmallHistories, last_moments, small_histories
-from histories import FAIL, INFO, history, read, write
+from histories import FAIL, INFO, Op, history, read, write
 
 from jepsen_blk.checker import classify
 from jepsen_blk.checker.anomalies import Anomaly
@@ -51,11 +51,27 @@ def test_what_a_failed_read_may_have_returned_does_not_change_the_kind(outcome: 
     assert only(history(ops)).kind == "lost-write"
 
 
-@pytest.mark.parametrize("shown", [B, C])
-def test_many_newer_writes_that_nobody_saw_do_not_hide_the_one_that_tells_more(shown: int) -> None:
-    before = [write(C, 0, 5), write(A, 6, 10), W_B, read(shown, 40, 50)]
-    unseen = [write(10 + i, 60 + 2 * i, 61 + 2 * i) for i in range(20)]
-    anomaly = only(history([*before, *unseen, read(A, 200, 210)]))
+W_C, R_C, R_LAST = write(C, 0, 5), read(C, 40, 50), read(A, 200, 210)
+
+
+def unseen(first: int, last: int) -> list[Op]:
+    """Acknowledged writes that no read saw, the first and the last to end at these times."""
+    ends = np.linspace(first, last, 20).astype(int).tolist()
+    return [write(10 + i, 35, end) for i, end in enumerate(ends)]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [W_B, R_C, *unseen(60, 99)],
+        [write(B, 20, None, outcome=INFO), read(B, 45, 50), *unseen(60, 99)],
+        [W_B, R_C, *unseen(40, 40)],
+        [W_B, R_C, *unseen(41, 60), read(C, 61, 200)],
+    ],
+    ids=["seen before", "seen itself", "written while it was seen", "and one read that A overlaps"],
+)
+def test_many_newer_writes_that_nobody_saw_do_not_hide_the_one_that_tells_more(others: list[Op]) -> None:
+    anomaly = only(history([W_C, write(A, 6, 10), *others, R_LAST]))
     assert (anomaly.kind, anomaly.older, anomaly.newer) == ("stale-overwrite", A, B)
 
 

@@ -88,6 +88,11 @@ def test_a_flushed_write_that_a_crash_took_is_a_loss_with_its_witness() -> None:
     )
 
 
+def test_the_flush_that_is_named_is_the_first_that_covers_the_write() -> None:
+    flushes = [flush(30, 32), flush(60, 70), flush(40, 50)]
+    assert only(crashed(OLD, NEW, *flushes, read(1, 110, 120))).ops == (0, 1, 4, 5)
+
+
 def test_a_write_with_fua_needs_no_flush() -> None:
     anomaly = only(crashed(OLD, NEW._replace(fua=True), read(INITIAL, 110, 120)))
     assert (anomaly.kind, anomaly.ops) == ("durability-loss", (1, 2))
@@ -121,6 +126,19 @@ def test_a_survivor_may_be_ruled_out_by_a_write_between() -> None:
     assert passes(*around, write(2, 4, 30, fua=True), late)
     anomaly = only(crashed(*around, write(2, 6, 30, fua=True), late))
     assert (anomaly.kind, anomaly.ops) == ("durability-loss", (0, 2, 3, 1, 4))
+    assert not passes(*around, write(4, 4, 4), write(2, 6, 30, fua=True), late)
+
+
+def test_what_held_another_block_rules_out_no_survivor() -> None:
+    other = [write(1, 0, 5), read(1, 90, 95), read(1, 110, 120)]
+    late = [write(2, 10, 20, 1), write(3, 15, 30, 1, fua=True), read(2, 110, 120, 1)]
+    assert passes(*other, *late)
+
+
+def test_a_write_that_was_acknowledged_as_the_power_went_need_not_survive() -> None:
+    cut = write(2, 90, CRASH, fua=True)
+    assert passes(OLD, cut, read(2, 92, 95), read(1, 110, 120))
+    assert not passes(OLD, cut._replace(finish=CRASH - 1), read(2, 92, 95), read(1, 110, 120))
 
 
 def test_what_a_crash_cut_off_may_survive_or_not() -> None:

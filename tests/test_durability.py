@@ -150,6 +150,11 @@ def test_what_a_crash_cut_off_may_survive_or_not() -> None:
         assert not passes(*ops, read(2, 140, 150), read(1, 160, 170))
 
 
+def test_what_began_as_the_power_went_may_have_been_lost_with_it() -> None:
+    for start, fine in ((CRASH, True), (CRASH + 1, False)):
+        assert passes(OLD, write(2, start, 110), read(1, 120, 130)) == fine
+
+
 def test_the_witness_holds_the_read_that_shows_when_a_cut_off_write_took_effect() -> None:
     ops = [write(1, 80, None, outcome=INFO), read(1, 90, 95), write(2, 110, 120), read(1, 130, 140)]
     assert only(crashed(*ops), Deadline.NEVER).ops == (0, 1, 2, 3)
@@ -159,6 +164,12 @@ def test_the_witness_holds_the_read_that_shows_when_a_cut_off_write_took_effect(
 def test_a_read_under_way_at_a_crash_is_no_evidence_but_for_its_value() -> None:
     assert passes(OLD, NEW, read(1, 90, 110), read(2, 120, 130))
     assert only(crashed(OLD, NEW, read(7, 90, 110), read(2, 120, 130))).kind == "phantom"
+    assert only(crashed(OLD, flush(20, 30), read(7, 110, 120), read(1, 130, 140))).kind == "phantom"
+
+
+def test_a_write_that_ended_as_the_power_went_may_have_come_after_what_survived() -> None:
+    cut = crashed(OLD, write(2, 90, CRASH), read(1, 104, 106), read(2, 140, 150))
+    assert (only(cut).kind, only(cut).ops) == ("stale-read", (0, 1, 2, 3))
 
 
 def test_two_survivors_of_one_crash_are_a_contradiction() -> None:
@@ -183,6 +194,12 @@ def test_a_survivor_is_asked_at_every_crash_that_it_lived_through() -> None:
     assert passes(OLD, write(2, 110, 120), read(1, 210, 220), crashes=(CRASH, 200))
 
 
+def test_a_loss_may_be_seen_only_after_another_crash() -> None:
+    ops = [OLD, NEW, flush(40, 50), read(1, 210, 220), flush(230, 240)]
+    anomaly = only(crashed(*ops, crashes=(CRASH, 200)))
+    assert (anomaly.kind, anomaly.ops) == ("durability-loss", (0, 1, 2, 3))
+
+
 def test_between_crashes_each_block_is_still_an_atomic_register() -> None:
     before = crashed(OLD, NEW, read(1, 40, 50), read(2, 110, 120))
     assert (only(before).kind, only(before).ops) == ("lost-write", (0, 1, 2))
@@ -201,8 +218,14 @@ def test_a_crash_closes_no_indeterminate_write_but_a_fence_does() -> None:
 def test_a_write_that_took_effect_unseen_is_judged_in_its_own_era() -> None:
     """1 was closed while 2 held the block, so the crash cannot have brought it back."""
     ops = [write(2, 0, 10), write(1, 20, 30, outcome=INFO), read(2, 60, 70), read(1, 110, 120)]
-    assert judge(history(ops, [Fence(40)], crashes=[CRASH]), Deadline.FENCE).contradicts()
+    anomaly = only(history(ops, [Fence(40)], crashes=[CRASH]))
+    assert (anomaly.kind, anomaly.ops) == ("stale-overwrite", (0, 1, 2, 3))
     assert not judge(history(ops, [Fence(80)], crashes=[CRASH]), Deadline.FENCE).contradicts()
+
+
+def test_there_is_an_era_before_each_crash_and_one_after_the_last() -> None:
+    found = judge(crashed(OLD, read(1, 210, 220), crashes=(200, CRASH, CRASH)), Deadline.FENCE)
+    assert [part.crashes for part, _ in found.parts] == [(), (CRASH,), (200,)]
 
 
 def test_sparse_blocks_and_order_of_rows_do_not_matter() -> None:

@@ -88,6 +88,11 @@ def test_a_flushed_write_that_a_crash_took_is_a_loss_with_its_witness() -> None:
     )
 
 
+def test_the_flush_that_is_named_is_the_first_that_covers_the_write() -> None:
+    flushes = [flush(30, 32), flush(60, 70), flush(40, 50)]
+    assert only(crashed(OLD, NEW, *flushes, read(1, 110, 120))).ops == (0, 1, 4, 5)
+
+
 def test_a_write_with_fua_needs_no_flush() -> None:
     anomaly = only(crashed(OLD, NEW._replace(fua=True), read(INITIAL, 110, 120)))
     assert (anomaly.kind, anomaly.ops) == ("durability-loss", (1, 2))
@@ -121,6 +126,19 @@ def test_a_survivor_may_be_ruled_out_by_a_write_between() -> None:
     assert passes(*around, write(2, 4, 30, fua=True), late)
     anomaly = only(crashed(*around, write(2, 6, 30, fua=True), late))
     assert (anomaly.kind, anomaly.ops) == ("durability-loss", (0, 2, 3, 1, 4))
+    assert not passes(*around, write(4, 4, 4), write(2, 6, 30, fua=True), late)
+
+
+def test_what_held_another_block_rules_out_no_survivor() -> None:
+    other = [write(1, 0, 5), read(1, 90, 95), read(1, 110, 120)]
+    late = [write(2, 10, 20, 1), write(3, 15, 30, 1, fua=True), read(2, 110, 120, 1)]
+    assert passes(*other, *late)
+
+
+def test_a_write_that_was_acknowledged_as_the_power_went_need_not_survive() -> None:
+    cut = write(2, 90, CRASH, fua=True)
+    assert passes(OLD, cut, read(2, 92, 95), read(1, 110, 120))
+    assert not passes(OLD, cut._replace(finish=CRASH - 1), read(2, 92, 95), read(1, 110, 120))
 
 
 def test_what_a_crash_cut_off_may_survive_or_not() -> None:
@@ -132,6 +150,11 @@ def test_what_a_crash_cut_off_may_survive_or_not() -> None:
         assert not passes(*ops, read(2, 140, 150), read(1, 160, 170))
 
 
+def test_what_began_as_the_power_went_may_have_been_lost_with_it() -> None:
+    for start, fine in ((CRASH, True), (CRASH + 1, False)):
+        assert passes(OLD, write(2, start, 110), read(1, 120, 130)) == fine
+
+
 def test_the_witness_holds_the_read_that_shows_when_a_cut_off_write_took_effect() -> None:
     ops = [write(1, 80, None, outcome=INFO), read(1, 90, 95), write(2, 110, 120), read(1, 130, 140)]
     assert only(crashed(*ops), Deadline.NEVER).ops == (0, 1, 2, 3)
@@ -141,6 +164,12 @@ def test_the_witness_holds_the_read_that_shows_when_a_cut_off_write_took_effect(
 def test_a_read_under_way_at_a_crash_is_no_evidence_but_for_its_value() -> None:
     assert passes(OLD, NEW, read(1, 90, 110), read(2, 120, 130))
     assert only(crashed(OLD, NEW, read(7, 90, 110), read(2, 120, 130))).kind == "phantom"
+    assert only(crashed(OLD, flush(20, 30), read(7, 110, 120), read(1, 130, 140))).kind == "phantom"
+
+
+def test_a_write_that_ended_as_the_power_went_may_have_come_after_what_survived() -> None:
+    cut = crashed(OLD, write(2, 90, CRASH), read(1, 104, 106), read(2, 140, 150))
+    assert (only(cut).kind, only(cut).ops) == ("stale-read", (0, 1, 2, 3))
 
 
 def test_two_survivors_of_one_crash_are_a_contradiction() -> None:
@@ -165,6 +194,12 @@ def test_a_survivor_is_asked_at_every_crash_that_it_lived_through() -> None:
     assert passes(OLD, write(2, 110, 120), read(1, 210, 220), crashes=(CRASH, 200))
 
 
+def test_a_loss_may_be_seen_only_after_another_crash() -> None:
+    ops = [OLD, NEW, flush(40, 50), read(1, 210, 220), flush(230, 240)]
+    anomaly = only(crashed(*ops, crashes=(CRASH, 200)))
+    assert (anomaly.kind, anomaly.ops) == ("durability-loss", (0, 1, 2, 3))
+
+
 def test_between_crashes_each_block_is_still_an_atomic_register() -> None:
     before = crashed(OLD, NEW, read(1, 40, 50), read(2, 110, 120))
     assert (only(before).kind, only(before).ops) == ("lost-write", (0, 1, 2))
@@ -183,8 +218,14 @@ def test_a_crash_closes_no_indeterminate_write_but_a_fence_does() -> None:
 def test_a_write_that_took_effect_unseen_is_judged_in_its_own_era() -> None:
     """1 was closed while 2 held the block, so the crash cannot have brought it back."""
     ops = [write(2, 0, 10), write(1, 20, 30, outcome=INFO), read(2, 60, 70), read(1, 110, 120)]
-    assert judge(history(ops, [Fence(40)], crashes=[CRASH]), Deadline.FENCE).contradicts()
+    anomaly = only(history(ops, [Fence(40)], crashes=[CRASH]))
+    assert (anomaly.kind, anomaly.ops) == ("stale-overwrite", (0, 1, 2, 3))
     assert not judge(history(ops, [Fence(80)], crashes=[CRASH]), Deadline.FENCE).contradicts()
+
+
+def test_there_is_an_era_before_each_crash_and_one_after_the_last() -> None:
+    found = judge(crashed(OLD, read(1, 210, 220), crashes=(200, CRASH, CRASH)), Deadline.FENCE)
+    assert [part.crashes for part, _ in found.parts] == [(), (CRASH,), (200,)]
 
 
 def test_sparse_blocks_and_order_of_rows_do_not_matter() -> None:
@@ -200,12 +241,38 @@ def test_a_crash_that_could_not_have_shown_damage_is_unknown_and_says_why() -> N
     assert (flushed.verdict, flushed.reasons) == ("pass", ())
     unflushed = check(crashed(OLD, NEW, read(2, 110, 120)))
     assert unflushed.verdict == "unknown"
-    assert unflushed.reasons == (
-        "nothing was flushed before the storage lost power: no write had to survive",
-    )
+    assert unflushed.reasons == (NOTHING_FLUSHED,)
     unread = check(crashed(OLD, NEW, flush(40, 50), read(2, 60, 70)))
     assert unread.verdict == "unknown"
     assert unread.reasons == ("block 0 was not read after the storage had lost power",)
+
+
+NOTHING_FLUSHED = "nothing was flushed before the storage lost power: no write had to survive"
+
+
+def test_only_a_write_that_a_flush_covers_had_to_survive_a_crash() -> None:
+    found = check(
+        crashed(read(INITIAL, 0, 5), flush(10, 15), OLD._replace(start=20, finish=30), read(1, 110, 120))
+    )
+    assert found.reasons == (NOTHING_FLUSHED,)
+
+
+def test_only_a_completed_read_after_the_last_crash_has_looked_at_what_it_left() -> None:
+    flushed = [OLD, flush(20, 30)]
+    unread = ("block 0 was not read after the storage had lost power",)
+    assert check(crashed(*flushed, read(1, 110, 120, outcome=INFO), read(1, 40, 50))).reasons == unread
+    assert check(crashed(*flushed, read(1, CRASH, 120), read(1, 40, 50))).reasons == unread
+    between = [*flushed, read(1, 110, 120)]
+    assert check(crashed(*between)).reasons == ()
+    assert check(crashed(*between, crashes=(CRASH, 200))).reasons == unread
+    rewritten = [*flushed, read(1, 40, 50), write(2, 110, 120), read(2, 115, 118)]
+    assert check(crashed(*rewritten)).reasons == ("block 0 was never read after the last acknowledged write",)
+
+
+def test_a_write_that_was_acknowledged_as_the_power_went_need_not_be_read_again() -> None:
+    cut = write(2, 90, CRASH, block=1)
+    found = check(crashed(OLD, flush(20, 30), cut, read(INITIAL, 100, 105, block=1), read(1, 110, 120)))
+    assert found.reasons == ()
 
 
 def test_the_graph_of_a_loss_shows_its_flush_and_no_order_with_it() -> None:

@@ -88,6 +88,18 @@ def test_a_block_that_went_back_to_never_written_without_a_trace_of_its_write_ma
     assert (found.kind, found.could_be) == ("reverted-to-initial", ("stale-read",))
 
 
+def test_a_block_of_which_a_stale_read_said_never_written_may_have_gone_back_to_that() -> None:
+    (found,) = check(history([W_B, read(B, 40, 60), read(0, 50, 70)])).anomalies
+    assert (found.kind, found.could_be) == ("stale-read", ("reverted-to-initial",))
+
+
+@pytest.mark.parametrize(("start", "others"), [(70, ("stale-read",)), (71, ())])
+def test_only_a_read_that_began_after_the_bad_one_tells(start: int, others: tuple[str, ...]) -> None:
+    ops = [W_A, W_B, read(B, 40, 50), read(A, 60, 70), read(A, start, 90)]
+    (found,) = check(history(ops)).anomalies
+    assert (found.kind, found.could_be) == ("stale-overwrite", others)
+
+
 def test_a_zombie_depends_on_no_later_read() -> None:
     ops = [write(A, 0, None, outcome=INFO), W_B, read(A, 40, 50)]
     (found,) = check(history(ops, [Fence(15)])).anomalies

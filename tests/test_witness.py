@@ -7,12 +7,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 from brute_force import contradicts
-from histories import INFO, OK, atomic, history, read, write
+from histories import INFO, OK, Op, atomic, history, read, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jepsen_blk.checker.clusters import block_clusters
 from jepsen_blk.checker.graph import MOST_NODES, history_graph
+from jepsen_blk.checker.registers import check_registers
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.checker.witness import minimal_witness
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import F, Fence, History
 
@@ -38,6 +41,10 @@ def one_block(draw: st.DrawFn) -> History:
 def test_a_witness_contradicts_and_none_of_its_two_writes_is_smaller(
     found: History, deadline: Deadline
 ) -> None:
+    assert_smallest(found, deadline)
+
+
+def assert_smallest(found: History, deadline: Deadline) -> None:
     for anomaly in check(found, deadline).anomalies:
         if anomaly.kind in VALUE_KINDS:
             continue
@@ -55,6 +62,51 @@ def test_a_witness_contradicts_and_none_of_its_two_writes_is_smaller(
         good = [row for row in good if row not in future]
         for size in range(1, len(anomaly.ops)):
             assert not any(contradicts(found, list(rows), deadline) for rows in combinations(good, size))
+
+
+SMALLEST: dict[str, tuple[list[Op], list[Op], tuple[int, ...]]] = {
+    "the read that began last": (
+        [write(1, 33, 39), write(2, 13, 15, outcome=INFO)],
+        [read(2, 55, 55), read(1, 78, 83), read(2, 36, 39), read(1, 43, 43)],
+        (1, 0, 2, 3),
+    ),
+    "the first done of those after the other write": (
+        [write(1, 0, 7), write(2, 4, 12, outcome=INFO)],
+        [read(2, 11, 13), read(2, 4, 4), read(1, 1, 1), read(1, 10, 11), read(2, 8, 9)],
+        (0, 1, 6, 5),
+    ),
+    "the first done of those after the other's first read": (
+        [write(1, 8, 21, outcome=INFO), write(2, 12, 16, outcome=INFO)],
+        [read(2, 25, 27), read(1, 12, 15), read(2, 34, 41), read(1, 29, 46), read(2, 13, 22)],
+        (0, 1, 3, 2, 5),
+    ),
+    "one that began when the other write was done is not after it": (
+        [write(1, 0, 6), write(2, 2, 8, outcome=INFO)],
+        [read(2, 6, 8), read(2, 8, 8), read(1, 10, 21), read(2, 10, 15), read(2, 9, 16)],
+        (0, 1, 3, 4),
+    ),
+    "of several the read that the text is about": (
+        [write(1, 0, 10), write(2, 20, 30)],
+        [read(1, 32, 35), read(2, 40, 50), read(1, 60, 70), read(1, 80, 90)],
+        (0, 1, 4),
+    ),
+}
+"""Writes, reads, and a witness that holds an operation which is chosen for one reason only."""
+
+
+@pytest.mark.parametrize("choice", SMALLEST)
+def test_a_smallest_witness_is_found_whatever_operations_it_is_made_of(choice: str) -> None:
+    writes, reads, rows = SMALLEST[choice]
+    found = history([*writes, *reads])
+    assert_smallest(found, Deadline.FENCE)
+    (anomaly,) = check(found).anomalies
+    assert anomaly.ops == rows
+
+
+def test_a_witness_against_the_initial_value_has_no_row_for_its_write() -> None:
+    found = history([write(2, 20, 30), read(0, 60, 70)])
+    (block,) = block_clusters(found, np.array([0]), check_registers(found), Deadline.FENCE)
+    assert minimal_witness(block, block.cluster(0), block.cluster(1), bad_read=1) == (0, 1)
 
 
 def damaged() -> tuple[History, dict[str, object]]:

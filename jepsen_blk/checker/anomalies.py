@@ -171,8 +171,6 @@ def _with_first_reads(judged: Judgement, anomaly: Anomaly) -> Anomaly:
         reads = (history.f[rows] == F.READ) & (history.value[rows] == value)
         if not (reads & (history.finish[rows] < crash_ns)).any():
             rows = np.append(rows, first)
-    if len(rows) == len(anomaly.ops):
-        return anomaly
     by_start = rows[np.argsort(history.start[rows], kind="stable")]
     return replace(anomaly, ops=_lines(history, tuple(by_start.tolist())))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jepsen_blk.checker.clusters import BEFORE_ALL, NO_ROW, BlockClusters, Cluster
+from jepsen_blk.checker.clusters import NO_ROW, BlockClusters, Cluster
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import Int64s
 
@@ -47,7 +47,7 @@ The other kinds already stand on a read that came later, or do not depend on one
 class Conflict:
     """`older` was read by row `bad_read`, which began after `newer` had been acknowledged or seen.
 
-    `proof` is the row of a read before `bad_read` that saw something else than `older`, or NO_ROW.
+    `proof`: if no read ever saw `newer`, the row of one before `bad_read` that saw neither, or NO_ROW.
     """
 
     kind: str
@@ -148,7 +148,7 @@ def _seen_again(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s) -> Co
     between = b.reads[block.starts(b.reads) > block.history.finish[first]]
     turn = _first_done(block, between)
     back = bad[block.starts(bad) > block.history.finish[turn]]
-    return Conflict("split-brain" if len(back) else "stale-read", a, b, first, turn)
+    return Conflict("split-brain" if len(back) else "stale-read", a, b, first, NO_ROW)
 
 
 def _seen_before(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s) -> Conflict:
@@ -156,16 +156,14 @@ def _seen_before(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s) -> C
     end = int(block.finishes(b.reads).max())
     after = bad[block.starts(bad) > end]
     if len(after):
-        proof = int(b.reads[block.finishes(b.reads).argmax()])
-        return Conflict(_overwritten(block, a, b), a, b, _first_done(block, after), proof)
+        return Conflict(_overwritten(block, a, b), a, b, _first_done(block, after), NO_ROW)
     return Conflict("stale-read", a, b, _first_done(block, bad), NO_ROW)
 
 
 def _overwritten(block: BlockClusters, a: Cluster, b: Cluster) -> str:
     if a.write == NO_ROW:
         return "reverted-to-initial"
-    started = b.start if b.start != BEFORE_ALL else int(block.minf[b.order])
-    if not a.acked and len(_ended_before(block, a.reads, started)):
+    if not a.acked and len(_ended_before(block, a.reads, b.start)):
         return "resurrected-write"
     return "stale-overwrite"
 

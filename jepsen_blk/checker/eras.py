@@ -65,14 +65,14 @@ class _Writes:
     """The writes that can be seen, by value; the last element stands for the initial value.
 
     Shapes: (writes + 1,). `closed` is the finish, or the closing time of an indeterminate one, `last` the
-    last era that it touches, `certain`: it took effect whether or not it was seen.
+    last era that it touches, `only`: it touches no other.
     """
 
     rows: Int64s
     values: Int64s
     closed: Int64s
     last: Int64s
-    certain: npt.NDArray[np.bool_]
+    only: npt.NDArray[np.bool_]
 
     def of(self, values: Int64s) -> Int64s:
         """Return the places of these values, which are all there."""
@@ -126,7 +126,7 @@ def split_at_crashes(history: History, findings: Findings, deadline: Deadline) -
     seen = np.full(len(writes.rows), len(bounds), dtype=np.int64)
     np.minimum.at(seen, reads.writes, reads.eras)
     home = np.minimum(seen, writes.last)
-    counted = writes.certain | (seen < len(bounds))
+    counted = writes.only | (seen < len(bounds))  # one cut off and never seen need not have happened
     eras: list[Era] = []
     clashes: list[Int64s] = []
     after = _Survivors.nowhere(len(blocks))
@@ -156,14 +156,13 @@ def _writes(history: History, judged: npt.NDArray[np.bool_], crashes: Int64s, de
     opened = np.flatnonzero(history.outcome[rows] == Outcome.INFO)
     closed[opened] = closing_times(history, rows[opened], deadline)
     last = np.searchsorted(crashes, closed, side="right")
-    certain = np.searchsorted(crashes, history.start[rows], side="left") == last
-    certain &= history.outcome[rows] == Outcome.OK
+    only = np.searchsorted(crashes, history.start[rows], side="left") == last
     return _Writes(
         rows=np.append(rows, NONE),
         values=np.append(history.value[rows], INITIAL),
         closed=np.append(closed, NONE),
         last=np.append(last, NONE),
-        certain=np.append(certain, False),
+        only=np.append(only, False),
     )
 
 

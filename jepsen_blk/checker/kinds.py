@@ -269,8 +269,8 @@ _ALL = (
     Kind(
         name="stale-overwrite",
         title="an old write came back over a newer, acknowledged one",
-        definition="A ↯ B and o → R, where o is a read of B, or if B was never read a read of another value "
-        "than A with start(o) > minf(B); and no read of B began after the last read of A",
+        definition="A ↯ B and o → R, where o is the read of B that ended last, or if B was never read a read "
+        "of another value than A with start(o) > minf(B); and no read of B began after the last read of A",
         meaning="A came back for good: the block had shown something newer, then it showed A, and B is gone.",
         witness="A, B, R (and a read of B if the writes overlapped)",
         causes=(

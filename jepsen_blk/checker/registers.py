@@ -203,7 +203,7 @@ def _conflicting(minf: Int64s, maxs: Int64s, span: int) -> Int64s:
     """Return block numbers; times carry their block as `block * span + time`, 0 <= time < span."""
     order = np.argsort(minf)
     minf, maxs = minf[order], maxs[order]
-    zone = np.where(minf < maxs, maxs, minf // span * span)
+    zone = np.where(minf < maxs, maxs, 0)  # 0: none, which holds no block
     greatest = np.maximum.accumulate(zone)
     inside = np.flatnonzero(minf[1:] < greatest[:-1]) + 1
     opener = np.searchsorted(greatest, greatest[inside - 1], side="left")

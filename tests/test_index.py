@@ -10,7 +10,7 @@ from histories import history, read, write
 
 from jepsen_blk.checker import index
 from jepsen_blk.checker.index import Index, index_blocks, index_values
-from jepsen_blk.checker.written import Written
+from jepsen_blk.checker.written import Written, WrittenInBulk
 from jepsen_blk.history.record import Int64s
 from jepsen_blk.stamp import SEQUENCE_BITS
 
@@ -86,19 +86,31 @@ def test_blocks_are_sorted_where_a_cell_for_each_would_cost_more_than_the_histor
 def test_values_written_are_kept_as_what_a_set_would_hold_in_as_few_intervals_as_there_are() -> None:
     for seed in range(200):
         rng = random.Random(seed)
-        written, plain = Written(), set[int]()
+        single, bulk, plain = Written(), WrittenInBulk(), set[int]()
         for _ in range(12):
             free = [value for value in range(1, 30) if value not in plain]
             new = sorted(rng.sample(free, rng.randrange(0, 3)))
-            if rng.random() < 0.5:
-                written.add_all(array(new))
-            else:
-                for value in new:
-                    written.add(value)
+            bulk.add_all(array(new))
+            for value in rng.sample(new, len(new)):
+                single.add(value)
             plain.update(new)
             asked = list(range(-1, 32))
             expected = [value in plain for value in asked]
-            assert [value in written for value in asked] == expected
-            assert written.contain(array(asked)).tolist() == expected
-            starts = [value for value in plain if value - 1 not in plain]
-            assert written._lows == sorted(starts)
+            assert [value in single for value in asked] == expected
+            assert bulk.contain(array(asked)).tolist() == expected
+            starts = sorted(value for value in plain if value - 1 not in plain)
+            assert single._lows == bulk._lows.tolist() == starts
+
+
+def test_intervals_that_meet_a_set_are_told_and_added_once() -> None:
+    for seed in range(300):
+        rng = random.Random(seed)
+        written, plain = WrittenInBulk(), set[int]()
+        for _ in range(6):
+            cuts = sorted(rng.sample(range(1, 40), 2 * rng.randrange(0, 4)))
+            lows, ends = cuts[::2], cuts[1::2]
+            new = {value for low, end in zip(lows, ends, strict=True) for value in range(low, end)}
+            assert written.meet(array(lows), array(ends)) == bool(new & plain)
+            written.add_runs(array(lows), array(ends))
+            plain |= new
+            assert written.contain(np.arange(42)).tolist() == [value in plain for value in range(42)]

@@ -13,7 +13,6 @@ from jepsen_blk.checker.online import NO_BOOT, OnlineChecker, Operation
 from jepsen_blk.checker.open_clusters import take
 from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.windows import WindowChecker
-from jepsen_blk.checker.written import Written, WrittenInBulk
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, F, Fence, History
 
@@ -173,21 +172,6 @@ def feed_long(checker: Any, ops: int, window: int) -> int:
 def test_what_is_kept_does_not_grow_with_a_clean_history(kind: type) -> None:
     short, long = (feed_long(kind(Deadline.FENCE, open_boots=(0,)), ops, 50) for ops in (1000, 8000))
     assert long < 1.3 * short < 100
-
-
-def test_written_values_are_told_from_others_in_whatever_order_they_came() -> None:
-    for seed in range(50):
-        rng, single, bulk = random.Random(seed), Written(), WrittenInBulk()
-        left = list(range(1, 40))
-        for _ in range(6):
-            some = sorted(rng.sample(left, min(len(left), rng.randrange(9))))
-            left = [value for value in left if value not in some]
-            bulk.add_all(np.array(some, dtype=np.int64))
-            for value in rng.sample(some, len(some)):
-                single.add(value)
-            asked = np.arange(-3, 45)
-            expected = [1 <= value < 40 and value not in left for value in asked.tolist()]
-            assert bulk.contain(asked).tolist() == [value in single for value in asked.tolist()] == expected
 
 
 def test_a_read_of_a_forgotten_value_is_a_conflict_and_of_an_unknown_one_a_phantom() -> None:

@@ -11,7 +11,17 @@ from histories import history, read, write
 
 from jepsen_blk.history.interchange import write_jsonl
 
-HEAVY = ("asyncio", "networkx", "numba", "numpy.ma", "plotly", "jinja2", "rich", "jepsen_blk.spec")
+HEAVY = (
+    "asyncio",
+    "networkx",
+    "numba",
+    "numpy.ma",
+    "plotly",
+    "jinja2",
+    "rich",
+    "pydantic",
+    "jepsen_blk.spec",
+)
 CHECK = """
 import json, sys
 from jepsen_blk.cli import main

@@ -104,7 +104,7 @@ def make(folder: Path, ops: int, writes: float) -> None:
 def engine_of(name: str) -> Engine:
     if name == "numpy":
         return registers.check_registers
-    from jepsen_blk.checker.compiled import check_registers
+    from jepsen_blk.checker.compiled.batch import check_registers
 
     return check_registers
 

@@ -14,12 +14,13 @@ from jepsen_blk.checker import engine, registers
 from jepsen_blk.checker.findings import READ_KINDS, Findings
 from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.verdict import check
+from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import HistoryError
 from jepsen_blk.history.record import PENDING, F, Fence, History
 
 pytest.importorskip("numba", reason="numba is not installed (the extra `fast`)")
-compiled = pytest.importorskip("jepsen_blk.checker.compiled")
+compiled = pytest.importorskip("jepsen_blk.checker.compiled.batch")
 
 
 def as_lists(findings: Findings) -> dict[str, object]:
@@ -165,5 +166,9 @@ def test_numba_is_chosen_for_long_histories_only(monkeypatch: pytest.MonkeyPatch
     assert engine.choose_engine(short) is registers.check_registers
     monkeypatch.setattr(engine, "LEAST_OPS", len(short))
     assert engine.choose_engine(short) is compiled.check_registers
-    monkeypatch.setitem(sys.modules, "jepsen_blk.checker.compiled", None)  # as where numba is not installed
+    assert engine.choose_windows(len(short)) is not WindowChecker
+    assert engine.choose_windows(len(short) - 1) is WindowChecker
+    for module in ("batch", "online"):  # as where numba is not installed
+        monkeypatch.setitem(sys.modules, f"jepsen_blk.checker.compiled.{module}", None)
     assert engine.choose_engine(short) is registers.check_registers
+    assert engine.choose_windows(len(short)) is WindowChecker

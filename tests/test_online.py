@@ -17,7 +17,7 @@ from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, F, Fence, History
 
 try:
-    from jepsen_blk.checker.compiled_online import CompiledChecker
+    from jepsen_blk.checker.compiled.online import CompiledChecker
 except ImportError:  # numba is not installed
     IN_WINDOWS = [WindowChecker]
 else:
@@ -193,3 +193,36 @@ def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ende
         assert not checker.feed(given, 90)
         checker.end_boot(0)
         assert checker.alarms == [("phantom", 0, 7)]
+
+
+def fed(kind: type, *windows: tuple[list[Op], int]) -> list[str]:
+    """Kinds of the alarms after windows of operations, each with its horizon."""
+    checker = kind(Deadline.FENCE, open_boots=(0,))
+    for ops, horizon in windows:
+        checker.feed(map(as_row, ops) if kind is OnlineChecker else history(ops), horizon)
+    return [alarm.kind for alarm in checker.alarms]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_read_that_ends_as_its_late_reported_write_begins_is_concurrent_with_it(kind: type) -> None:
+    early = ([read(1, 0, 5)], 0)
+    assert fed(kind, early, ([write(1, 5, 9)], 0)) == []
+    assert fed(kind, early, ([write(1, 6, 9)], 0)) == ["future-read"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(
+    ("seen", "later", "bad"),
+    [
+        (read(1, 50, 60), [write(2, 0, 10), read(2, 65, 66)], True),
+        (read(1, 10, 60), [write(2, 0, 10), read(2, 65, 66)], False),
+        (read(1, 0, 5), [write(2, 10, 20), read(1, 30, 35)], True),
+        (read(1, 0, 11), [write(2, 10, 20), read(1, 30, 35)], False),
+    ],
+    ids=["begun late", "begun in time", "ended early", "ended in time"],
+)
+def test_what_a_read_saw_early_counts_for_the_write_reported_later(
+    kind: type, seen: Op, later: list[Op], bad: bool
+) -> None:
+    found = fed(kind, ([seen], 0), ([write(1, 0, 100), *later], 0))
+    assert set(found) == ({"conflict"} if bad else set())

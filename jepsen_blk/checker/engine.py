@@ -79,7 +79,7 @@ def choose_windows(ops: int) -> type[Windows]:
     if ops < LEAST_OPS:
         return WindowChecker
     try:
-        from jepsen_blk.checker.compiled_online import CompiledChecker
+        from jepsen_blk.checker.compiled.online import CompiledChecker
     except (ImportError, RuntimeError):
         return WindowChecker
     return CompiledChecker
@@ -90,7 +90,7 @@ def choose_engine(history: History) -> Engine:
     if len(history) < LEAST_OPS:
         return registers.check_registers
     try:
-        from jepsen_blk.checker.compiled import check_registers
+        from jepsen_blk.checker.compiled.batch import check_registers
     except (ImportError, RuntimeError):  # not installed, of the wrong version, or nowhere to keep its cache
         return registers.check_registers
     return check_registers

@@ -32,7 +32,7 @@ KEPT = np.dtype(
     ],
     align=True,
 )
-"""What compiled_online.py keeps of a cell from window to window; `start` is the write's, `next` the place of
+"""What online.py keeps of a cell from window to window; `start` is the write's, `next` the place of
 the next one of its block, NOWHERE for the last."""
 HEAD = np.dtype([("value", "<i8"), ("place", "<i8")])
 """Of a block the value and the place of the first that is kept; all zero but the place, NOWHERE, for none."""

@@ -1,7 +1,7 @@
 """The batch check as machine code: the rule of registers.py in a few loops over rows, for long histories.
 
 Two passes over the rows, in any order, gather the cells (one a write): first the writes, then the reads
-that saw them. compiled_zones.py then compares the cells. Needs numba, the extra `fast`.
+that saw them. zones.py then compares the cells. Needs numba, the extra `fast`.
 
 Memory: 25 bytes a write, and 4 for each in a block that has to be sorted. A read that ended before its
 write began is told by the write's own row, whose array later helps to sort.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from jepsen_blk.checker.compiled_zones import (
+from jepsen_blk.checker.compiled.zones import (
     ABSENT,
     CELL,
     CLOSED,

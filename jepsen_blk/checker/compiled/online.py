@@ -1,8 +1,8 @@
 """The online check as machine code: a history of any length, window by window, nearly as fast as at once.
 
-A window goes through the passes of compiled.py and compiled_zones.py, behind the cells that are kept of the
-windows before (compiled_kept.py). What is kept and what is forgotten, and why that is exact, is told in
-online.py. Needs numba, the extra `fast`.
+A window goes through the passes of batch.py and zones.py, behind the cells that are kept of the windows
+before (kept.py). What is kept and what is forgotten, and why that is exact, is told in checker/online.py.
+Needs numba, the extra `fast`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jepsen_blk.checker.compiled import (
+from jepsen_blk.checker.compiled.batch import (
     CONFLICT,
     MISDIRECTED,
     PHANTOM,
@@ -27,8 +27,8 @@ from jepsen_blk.checker.compiled import (
     take_reads,
     take_writes,
 )
-from jepsen_blk.checker.compiled_kept import BEFORE_ALL, close, keep, link, take_reports, written_by
-from jepsen_blk.checker.compiled_zones import (
+from jepsen_blk.checker.compiled.kept import BEFORE_ALL, close, keep, link, take_reports, written_by
+from jepsen_blk.checker.compiled.zones import (
     CELL,
     KEPT,
     OPEN,

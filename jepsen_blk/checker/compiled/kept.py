@@ -1,7 +1,8 @@
 """Between two windows of the online check as machine code: older writes reported, cells closed and kept.
 
 The cells of a window stand behind those kept of the windows before, in the order of their values, and
-before those made up for values whose write is still to come. What is closed and why is told in online.py.
+before those made up for values whose write is still to come. What is closed and why is told in
+checker/online.py.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from jepsen_blk.checker.compiled import ABORTED, FUTURE, MISDIRECTED, Bytes, run_of
-from jepsen_blk.checker.compiled_zones import (
+from jepsen_blk.checker.compiled.batch import ABORTED, FUTURE, MISDIRECTED, Bytes, run_of
+from jepsen_blk.checker.compiled.zones import (
     ABSENT,
     ACKED,
     BARRED,

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from histories import FAIL, INFO, OK, Op, atomic, history, read, write
 
-from jepsen_blk.checker.online import NO_BOOT, OnlineChecker, Operation
+from jepsen_blk.checker.online import NO_BOOT, Alarm, OnlineChecker, Operation
 from jepsen_blk.checker.open_clusters import take
 from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import PENDING, F, Fence, History
+from jepsen_blk.history.record import FOREIGN, PENDING, PHANTOM, TORN, F, Fence, History
+from jepsen_blk.stamp import SEQUENCE_BITS
 
 
 def small(seed: int, most: int = 16) -> tuple[list[Op], list[Fence]]:
@@ -180,3 +181,34 @@ def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ende
         assert not checker.feed(history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops), 90)
         checker.end_boot(0)
         assert checker.alarms == [("phantom", 0, 7)]
+
+
+W = write(1, 10, 15)
+ALARMS: list[tuple[list[Op], Alarm]] = [
+    ([read(TORN, 20, 25)], Alarm("torn", 0, TORN)),
+    ([read(FOREIGN, 20, 25)], Alarm("foreign", 0, FOREIGN)),
+    ([read(PHANTOM, 20, 25)], Alarm("phantom", 0, PHANTOM)),
+    ([read(2 << SEQUENCE_BITS | 1, 20, 25)], Alarm("phantom", 0, 2 << SEQUENCE_BITS | 1)),
+    ([W, read(1, 20, 25, block=3)], Alarm("misdirected", 3, 1)),
+    ([read(1, 20, 25, block=3), W], Alarm("misdirected", 3, 1)),
+    ([W, read(1, 0, 9)], Alarm("future-read", 0, 1)),
+    ([read(1, 0, 9), W], Alarm("future-read", 0, 1)),
+    ([read(1, 20, 25), W._replace(outcome=FAIL)], Alarm("aborted-read", 0, 1)),
+    ([W, write(1, 20, 25, block=3)], Alarm("twice", 3, 1)),
+    ([W, write(2, 20, 25), read(2, 30, 35), read(1, 40, 45)], Alarm("conflict", 0, 1)),
+    ([W, read(0, 16, 20)], Alarm("conflict", 0, 1)),
+]
+
+
+@pytest.mark.parametrize(("ops", "alarm"), ALARMS)
+def test_an_alarm_names_its_kind_its_block_and_the_value(ops: list[Op], alarm: Alarm) -> None:
+    checker = OnlineChecker(Deadline.FENCE, open_boots=(0,))
+    for op in ops[:-1]:
+        assert not checker.feed([as_row(op)], 0)
+    assert checker.feed([as_row(ops[-1])], 0) == [alarm]
+
+
+def test_what_ended_at_the_very_time_is_concurrent() -> None:
+    checker = OnlineChecker(Deadline.FENCE, open_boots=(0,))
+    for op in (read(1, 0, 10), W, write(2, 15, 20), read(1, 20, 25), read(0, 0, 10)):
+        assert not checker.feed([as_row(op)], 0)

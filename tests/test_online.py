@@ -183,6 +183,28 @@ def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ende
         assert checker.alarms == [("phantom", 0, 7)]
 
 
+def test_after_its_end_a_boot_has_no_writes_left_to_report() -> None:
+    for checker in (
+        OnlineChecker(Deadline.FENCE, open_boots=(0,)),
+        WindowChecker(Deadline.FENCE, open_boots=(0,)),
+    ):
+        checker.end_boot(0)
+        ops = [read(7, 40, 45)]
+        checker.feed(history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops), 90)
+        assert [alarm[:2] for alarm in checker.alarms] == [("phantom", 0)]
+
+
+@pytest.mark.parametrize(("fenced", "alarms"), [(5, 1), (25, 0)])
+def test_a_fence_closes_a_write_that_is_in_flight(fenced: int, alarms: int) -> None:
+    lost = [as_row(write(1, 0, None, outcome=INFO))]
+    for known in (True, False):
+        checker = OnlineChecker(Deadline.FENCE, [Fence(fenced)] if known else ())
+        checker.feed(map(as_row, [write(2, 10, 20), read(2, 15, 18)]), 24, lost)
+        if not known:
+            checker.fence(Fence(fenced))
+        assert len(checker.feed([as_row(read(1, 30, 35))], 40, lost)) == alarms
+
+
 W = write(1, 10, 15)
 ALARMS: list[tuple[list[Op], Alarm]] = [
     ([read(TORN, 20, 25)], Alarm("torn", 0, TORN)),

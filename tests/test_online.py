@@ -205,6 +205,15 @@ def test_a_fence_closes_a_write_that_is_in_flight(fenced: int, alarms: int) -> N
         assert len(checker.feed([as_row(read(1, 30, 35))], 40, lost)) == alarms
 
 
+def test_a_fence_closes_a_write_whose_boot_was_known_only_from_its_report() -> None:
+    checker = OnlineChecker(Deadline.FENCE)
+    lost = write(1, 0, None, outcome=INFO)
+    checker.feed(map(as_row, [write(2, 10, 20), read(2, 15, 18)]), 24, [as_row(lost, NO_BOOT)])
+    checker.feed([as_row(lost)], 24)
+    checker.fence(Fence(5))
+    assert len(checker.feed([as_row(read(1, 30, 35))], 40)) == 1
+
+
 W = write(1, 10, 15)
 ALARMS: list[tuple[list[Op], Alarm]] = [
     ([read(TORN, 20, 25)], Alarm("torn", 0, TORN)),

@@ -42,6 +42,7 @@ def assert_index(found: Index, keys: list[int], around: list[int]) -> None:
     assert set(found.places(array(others)).tolist()) <= {-1}
     firsts, ends = found.runs()
     runs = zip(firsts.tolist(), ends.tolist(), ends.tolist()[1:], strict=False)
+    assert len(ends) == len(firsts) + 1 > 1
     assert [key + i for key, low, end in runs for i in range(end - low)] == every
     assert ends[-1] == found.size
 

@@ -60,7 +60,7 @@ LOADED = (
     "jepsen_blk.history.interchange",
 )
 """What each child would load anew otherwise; nothing of the checker."""
-LONGEST_CPU_S = 120
+LONGEST_CPU_S = 90
 MOST_BYTES = 6 << 30
 
 SWAPPED: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {

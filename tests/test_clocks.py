@@ -47,6 +47,12 @@ def test_only_the_rows_of_that_boot_are_uncertain_and_of_two_clocks_the_worse_co
     assert check(history(STALE, clocks=[Clock(1, 10), Clock(1, 2)])).verdict == "pass"
 
 
+def test_a_boot_without_uncertainty_stays_certain_beside_one_that_has_some() -> None:
+    assert check(history(STALE, clocks=[Clock(0, 0), Clock(1, 10)])).verdict == "pass"
+    zombie = [write(1, 99, None, outcome=INFO), write(2, 120, 130), read(2, 140, 150), read(1, 160, 170)]
+    assert check(history(zombie, [Fence(100)], clocks=[Clock(1, 10)])).verdict == "fail"
+
+
 def test_the_history_and_the_lines_named_stay_as_they_are() -> None:
     found = history(STALE, clocks=[Clock(1, 5)])
     (anomaly,) = check(found).anomalies

@@ -153,6 +153,7 @@ def test_what_a_crash_cut_off_may_survive_or_not() -> None:
 def test_what_began_as_the_power_went_may_have_been_lost_with_it() -> None:
     for start, fine in ((CRASH, True), (CRASH + 1, False)):
         assert passes(OLD, write(2, start, 110), read(1, 120, 130)) == fine
+        assert passes(write(2, start, 110), read(INITIAL, 120, 130)) == fine
 
 
 def test_the_witness_holds_the_read_that_shows_when_a_cut_off_write_took_effect() -> None:

@@ -42,6 +42,7 @@ def assert_index(found: Index, keys: list[int], around: list[int]) -> None:
     assert set(found.places(array(others)).tolist()) <= {-1}
     firsts, ends = found.runs()
     runs = zip(firsts.tolist(), ends.tolist(), ends.tolist()[1:], strict=False)
+    assert len(ends) == len(firsts) + 1 > 1
     assert [key + i for key, low, end in runs for i in range(end - low)] == every
     assert ends[-1] == found.size
 
@@ -69,7 +70,19 @@ def test_values_of_more_boots_than_there_may_be_runs_are_sorted(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("blocks", "size"), [([0, 2], 3), ([5], 6), ([-1, 4], 2), ([0, 1 << 40], 2), ([], 0)]
+    ("values", "size"), [([1, 3, 5], 5), ([1, 2, 6], 6), ([1, 3, 7], 3), ([1, BOOT + 4, BOOT + 1], 5)]
+)
+def test_a_run_of_which_more_than_half_is_missing_is_sorted(
+    values: list[int], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "_SLACK", 0)
+    found = index_values(history([write(value, 0, 1) for value in values]))
+    assert found.size == size
+    assert_index(found, values, [0, 2, 4, 8, BOOT])
+
+
+@pytest.mark.parametrize(
+    ("blocks", "size"), [([0, 2], 3), ([5], 6), ([-1, 4], 2), ([0, 1 << 40], 2), ([1 << 40], 1), ([], 0)]
 )
 def test_every_block_has_a_place(blocks: list[int], size: int) -> None:
     found = index_blocks(history([read(0, 0, 1, block) for block in blocks]))

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from histories import FAIL, INFO, OK, Op, atomic, history, read, write
 
-from jepsen_blk.checker.online import NO_BOOT, OnlineChecker, Operation
+from jepsen_blk.checker.online import NO_BOOT, Alarm, OnlineChecker, Operation
 from jepsen_blk.checker.open_clusters import take
 from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import PENDING, F, Fence, History
+from jepsen_blk.history.record import FOREIGN, PENDING, PHANTOM, TORN, F, Fence, History
+from jepsen_blk.stamp import SEQUENCE_BITS
 
 try:
     from jepsen_blk.checker.compiled.online import CompiledChecker
@@ -195,12 +196,16 @@ def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ende
         assert checker.alarms == [("phantom", 0, 7)]
 
 
-def fed(kind: type, *windows: tuple[list[Op], int]) -> list[str]:
-    """Kinds of the alarms after windows of operations, each with its horizon."""
+def fed(kind: type, *windows: tuple[list[Op], int], in_flight: list[Op] | None = None) -> list[str]:
+    """Kinds of the alarms after windows of operations, each with its horizon; `in_flight` after the first."""
     checker = kind(Deadline.FENCE, open_boots=(0,))
-    for ops, horizon in windows:
-        checker.feed(map(as_row, ops) if kind is OnlineChecker else history(ops), horizon)
-    return [alarm.kind for alarm in checker.alarms]
+    for number, (ops, horizon) in enumerate(windows):
+        flying = list(map(begun, in_flight or [])) if not number else []
+        if kind is OnlineChecker:
+            checker.feed(map(as_row, ops), horizon, map(as_row, flying))
+        else:
+            checker.feed(history(ops), horizon, history(flying))
+    return list(dict.fromkeys(alarm.kind for alarm in checker.alarms))
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -225,4 +230,91 @@ def test_what_a_read_saw_early_counts_for_the_write_reported_later(
     kind: type, seen: Op, later: list[Op], bad: bool
 ) -> None:
     found = fed(kind, ([seen], 0), ([write(1, 0, 100), *later], 0))
-    assert set(found) == ({"conflict"} if bad else set())
+    assert found == (["conflict"] if bad else [])
+
+
+def test_after_its_end_a_boot_has_no_writes_left_to_report() -> None:
+    for checker in (
+        OnlineChecker(Deadline.FENCE, open_boots=(0,)),
+        WindowChecker(Deadline.FENCE, open_boots=(0,)),
+    ):
+        checker.end_boot(0)
+        ops = [read(7, 40, 45)]
+        checker.feed(history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops), 90)
+        assert [alarm[:2] for alarm in checker.alarms] == [("phantom", 0)]
+
+
+@pytest.mark.parametrize(("fenced", "alarms"), [(5, 1), (25, 0)])
+def test_a_fence_closes_a_write_that_is_in_flight(fenced: int, alarms: int) -> None:
+    lost = [as_row(write(1, 0, None, outcome=INFO))]
+    for known in (True, False):
+        checker = OnlineChecker(Deadline.FENCE, [Fence(fenced)] if known else ())
+        checker.feed(map(as_row, [write(2, 10, 20), read(2, 15, 18)]), 24, lost)
+        if not known:
+            checker.fence(Fence(fenced))
+        assert len(checker.feed([as_row(read(1, 30, 35))], 40, lost)) == alarms
+
+
+def test_a_fence_closes_a_write_whose_boot_was_known_only_from_its_report() -> None:
+    checker = OnlineChecker(Deadline.FENCE)
+    lost = write(1, 0, None, outcome=INFO)
+    checker.feed(map(as_row, [write(2, 10, 20), read(2, 15, 18)]), 24, [as_row(lost, NO_BOOT)])
+    checker.feed([as_row(lost)], 24)
+    checker.fence(Fence(5))
+    assert len(checker.feed([as_row(read(1, 30, 35))], 40)) == 1
+
+
+W = write(1, 10, 15)
+ALARMS: list[tuple[list[Op], Alarm]] = [
+    ([read(TORN, 20, 25)], Alarm("torn", 0, TORN)),
+    ([read(FOREIGN, 20, 25)], Alarm("foreign", 0, FOREIGN)),
+    ([read(PHANTOM, 20, 25)], Alarm("phantom", 0, PHANTOM)),
+    ([read(2 << SEQUENCE_BITS | 1, 20, 25)], Alarm("phantom", 0, 2 << SEQUENCE_BITS | 1)),
+    ([W, read(1, 20, 25, block=3)], Alarm("misdirected", 3, 1)),
+    ([read(1, 20, 25, block=3), W], Alarm("misdirected", 3, 1)),
+    ([W, read(1, 0, 9)], Alarm("future-read", 0, 1)),
+    ([read(1, 0, 9), W], Alarm("future-read", 0, 1)),
+    ([read(1, 20, 25), W._replace(outcome=FAIL)], Alarm("aborted-read", 0, 1)),
+    ([W, write(1, 20, 25, block=3)], Alarm("twice", 3, 1)),
+    ([W, write(2, 20, 25), read(2, 30, 35), read(1, 40, 45)], Alarm("conflict", 0, 1)),
+    ([W, read(0, 16, 20)], Alarm("conflict", 0, 1)),
+]
+
+
+@pytest.mark.parametrize(("ops", "alarm"), ALARMS)
+def test_an_alarm_names_its_kind_its_block_and_the_value(ops: list[Op], alarm: Alarm) -> None:
+    checker = OnlineChecker(Deadline.FENCE, open_boots=(0,))
+    for op in ops[:-1]:
+        assert not checker.feed([as_row(op)], 0)
+    assert checker.feed([as_row(ops[-1])], 0) == [alarm]
+
+
+def test_what_ended_at_the_very_time_is_concurrent() -> None:
+    checker = OnlineChecker(Deadline.FENCE, open_boots=(0,))
+    for op in (read(1, 0, 10), W, write(2, 15, 20), read(1, 20, 25), read(0, 0, 10)):
+        assert not checker.feed([as_row(op)], 0)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_read_before_its_write_is_reported_to_have_failed_or_written_elsewhere_is_bad(kind: type) -> None:
+    early = ([read(1, 0, 5)], 0)
+    assert fed(kind, early, ([write(1, 0, 9, outcome=FAIL)], 0)) == ["aborted-read"]
+    assert fed(kind, early, ([write(1, 0, 9, block=1)], 0)) == ["misdirected"]
+    assert fed(kind, early, ([read(1, 6, 9, block=1)], 0)) == ["misdirected"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_two_writes_of_a_value_are_told_in_one_window_in_two_and_in_flight(kind: type) -> None:
+    one, other = write(1, 0, 9), write(1, 20, 29)
+    assert fed(kind, ([one, other], 0)) == ["twice"]
+    assert fed(kind, ([one], 0), ([write(2, 12, 13)], 0), ([other], 0)) == ["twice"]
+    assert fed(kind, ([one], 0), in_flight=[other]) == ["twice"]
+    assert fed(kind, ([write(2, 0, 3)], 0), in_flight=[one, other]) == ["twice"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("start", [40, 10])
+def test_a_write_in_flight_begins_when_it_did_though_it_was_read_before(kind: type, start: int) -> None:
+    early, later = ([read(1, 0, 60)], 0), ([write(2, 0, 10), read(2, 65, 66)], 0)
+    found = fed(kind, early, later, in_flight=[write(1, start, 99)])
+    assert found == (["conflict"] if start == 40 else [])

@@ -144,6 +144,18 @@ def test_a_fence_closes_only_earlier_writes_of_its_own_boot() -> None:
     assert bad_blocks(history(ops, [Fence(5), Fence(8)]), Deadline.FENCE) == {0}
 
 
+@pytest.mark.parametrize(
+    ("ops", "matters"),
+    [
+        ([write(1, 0, 5), read(1, 6, 8)], False),
+        ([write(1, 0, 5, outcome=INFO), read(0, 6, 8)], False),
+        ([write(1, 0, 5, outcome=INFO), read(1, 6, 8)], True),
+    ],
+)
+def test_the_deadline_matters_only_if_an_indeterminate_write_was_seen(ops: list[Op], matters: bool) -> None:
+    assert check_registers(history(ops)).seen_open == matters
+
+
 def test_a_closed_write_that_nobody_saw_need_not_have_happened() -> None:
     ops = [write(1, 0, 5), write(2, 6, 8, outcome=INFO), read(1, 20, 25)]
     assert not bad_blocks(history(ops, [Fence(9)]), Deadline.ERROR)
@@ -162,7 +174,13 @@ def test_blocks_not_read_after_their_last_acknowledged_write_are_named() -> None
 
 def test_times_of_unrelated_clocks_are_refused() -> None:
     with pytest.raises(HistoryError, match="73 years"):
-        check_registers(history([write(1, 0, 5), write(2, 1 << 61, (1 << 61) + 1)]))
+        check_registers(history([write(1, 0, 5), write(2, (1 << 61) - 5, 1 << 61)]))
+
+
+def test_times_may_be_as_late_as_they_like() -> None:
+    late = 1 << 61
+    ops = [write(1, late, late + 5), write(2, late + 10, late + 20), read(1, late + 30, late + 40)]
+    assert check_registers(history(ops)).conflicts.tolist() == [0]
 
 
 def test_times_on_one_clock_may_span_almost_73_years() -> None:

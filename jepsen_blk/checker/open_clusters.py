@@ -154,6 +154,16 @@ def join(*parts: History) -> History:
     return replace(parts[-1], **columns)
 
 
+def begun_twice(begun: History) -> Bools:
+    """Tell which of these writes in flight has the value of another one, with another block or start."""
+    order = np.lexsort((begun.start, begun.block, begun.value))
+    value, block, start = (column[order] for column in (begun.value, begun.block, begun.start))
+    other = (block[1:] != block[:-1]) | (start[1:] != start[:-1])
+    twice = np.zeros(len(begun), dtype=np.bool_)
+    twice[order[1:][(value[1:] == value[:-1]) & other]] = True
+    return twice
+
+
 def dead(minf: Int64s, maxs: Int64s, live: Bools, block: Int64s, limits: Int64s, initial: Int64s) -> Bools:
     """Tell which clusters no read to come may return; see online.py.
 

@@ -16,7 +16,17 @@ from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.ends import Ends
 from jepsen_blk.checker.findings import Findings
 from jepsen_blk.checker.online import Alarm
-from jepsen_blk.checker.open_clusters import NONE, Bools, Names, OpenClusters, dead, join, rows_of, take
+from jepsen_blk.checker.open_clusters import (
+    NONE,
+    Bools,
+    Names,
+    OpenClusters,
+    begun_twice,
+    dead,
+    join,
+    rows_of,
+    take,
+)
 from jepsen_blk.checker.registers import check_registers
 from jepsen_blk.checker.written import WrittenInBulk
 from jepsen_blk.deadline import Deadline
@@ -178,11 +188,11 @@ class WindowChecker:
 
     def _find_forbidden(self, rows: History, begun: History, names: Names, reads: Int64s) -> None:
         """Raise alarms for values written again, and for these reads of closed clusters."""
-        for some, values in ((rows, names.written), (begun, begun.value)):
-            again = values[self._written.contain(values)]
-            if len(again):
-                at = (some.f == F.WRITE) & np.isin(some.value, again)
-                self._alarm("twice", some.block[at], some.value[at])
+        if self._written.contain(names.written).any():
+            again = (rows.f == F.WRITE) & self._written.contain(rows.value)
+            self._alarm("twice", rows.block[again], rows.value[again])
+        again = self._written.contain(begun.value) | np.isin(begun.value, names.written) | begun_twice(begun)
+        self._alarm("twice", begun.block[again], begun.value[again])
         self._alarm("conflict", rows.block[reads], rows.value[reads])
 
     def _open_as_rows(self, names: Names, table: OpenClusters) -> tuple[History, History]:

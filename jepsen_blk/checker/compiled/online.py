@@ -48,7 +48,7 @@ from jepsen_blk.checker.ends import Ends
 from jepsen_blk.checker.findings import NEVER, READ_KINDS, require_one_clock
 from jepsen_blk.checker.index import Index
 from jepsen_blk.checker.online import NO_BOOT, Alarm
-from jepsen_blk.checker.open_clusters import rows_of, take
+from jepsen_blk.checker.open_clusters import begun_twice, rows_of, take
 from jepsen_blk.checker.written import WrittenInBulk
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s, Outcome
@@ -211,6 +211,7 @@ class CompiledChecker:
         added["maxs"], added["minf"], added["state"] = begun.start, PENDING, OPEN
         added["minf"] = self._closing(added)
         again = self._written.contain(begun.value) | np.isin(begun.value, rows.value[rows.f == F.WRITE])
+        again |= begun_twice(begun)
         self._alarm("twice", begun.block[again], begun.value[again])
         awaited = np.flatnonzero(~self._kept["reported"])
         known = np.isin(begun.value, self._kept["value"][awaited])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from jepsen_blk.checker.compiled.zones import (
+from jepsen_blk.checker.compiled.cells import (
     ABSENT,
     CELL,
     CLOSED,
@@ -29,11 +29,9 @@ from jepsen_blk.checker.compiled.zones import (
     Heads,
     Kept,
     Rows,
-    group,
     no_heads,
-    sweep,
-    sweep_sorted,
 )
+from jepsen_blk.checker.compiled.zones import group, sweep, sweep_sorted
 from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.findings import NEVER, READ_KINDS, Findings, require_one_clock
 from jepsen_blk.checker.index import MOST_RUNS, Index, index_between, index_blocks

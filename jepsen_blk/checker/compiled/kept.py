@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba import njit
 
 from jepsen_blk.checker.compiled.batch import ABORTED, FUTURE, MISDIRECTED, Bytes, run_of
-from jepsen_blk.checker.compiled.zones import (
+from jepsen_blk.checker.compiled.cells import (
     ABSENT,
     ACKED,
     BARRED,

@@ -27,8 +27,7 @@ from jepsen_blk.checker.compiled.batch import (
     take_reads,
     take_writes,
 )
-from jepsen_blk.checker.compiled.kept import BEFORE_ALL, close, keep, link, take_reports, written_by
-from jepsen_blk.checker.compiled.zones import (
+from jepsen_blk.checker.compiled.cells import (
     CELL,
     KEPT,
     OPEN,
@@ -38,11 +37,10 @@ from jepsen_blk.checker.compiled.zones import (
     Cells,
     Kept,
     Rows,
-    group,
     no_heads,
-    sweep,
-    sweep_sorted,
 )
+from jepsen_blk.checker.compiled.kept import BEFORE_ALL, close, keep, link, take_reports, written_by
+from jepsen_blk.checker.compiled.zones import group, sweep, sweep_sorted
 from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.ends import Ends
 from jepsen_blk.checker.findings import NEVER, READ_KINDS, require_one_clock

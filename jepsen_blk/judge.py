@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jepsen_blk.blackout import account
 from jepsen_blk.capacity import Capacity, Checked, Say, check_stored, silent
 from jepsen_blk.checker.blame import explain
 from jepsen_blk.checker.tally import Tally
@@ -27,11 +28,6 @@ EVENTS = "events.jsonl"
 TARGET_LOG = "target.jsonl"
 SPEC = "spec.toml"
 RESULTS = "results.json"
-_MIGRATION_FIELDS = (
-    *("source", "destination", "mode"),
-    *("begin_ns", "stopped_ns", "end_ns", "total_ms", "downtime_ms"),
-)
-"""What the results take over from a migration's event; `in_flight` and `reissued` are added to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ def judge_run(
     spec = load_spec(run_dir / SPEC)
     events = tuple(read_events(run_dir / EVENTS))
     log = run_dir / TARGET_LOG
-    migrations = tuple(_migrations(events, log))
+    migrations = tuple(account(events, log))
     faults = tuple(_faults(events))
     stopped = next(
         (event for event in events if (event.source, event.phase) == ("schedule", "stopped")), None
@@ -153,39 +149,6 @@ def _faults(events: Sequence[Event]) -> Iterator[FaultResult]:
             yield FaultResult(event.name, bool(data["proven"]), bool(data["healed"]), str(data["why"]))
     if begun:
         yield FaultResult(begun, False, False, CUT_OFF)
-
-
-def _migrations(events: Sequence[Event], log: Path) -> Iterator[dict[str, Any]]:
-    """Join the migrations with the storage's log, in two passes: it can be larger than memory."""
-    done = [event.data for event in events if event.source == "migration" and event.phase == "end"]
-    in_flight: list[set[int]] = [set() for _ in done]
-    reissued: list[set[int]] = [set() for _ in done]
-    for write in _writes(log) if done else ():
-        for data, values in zip(done, in_flight, strict=True):
-            if write["node"] == data["source"] and write["received"] <= data["stopped_ns"] < write["done"]:
-                values.add(write["value"])
-    for write in _writes(log) if any(in_flight) else ():
-        for data, values, again in zip(done, in_flight, reissued, strict=True):
-            later = write["node"] == data["destination"] and write["received"] > data["stopped_ns"]
-            if later and write["value"] in values:
-                again.add(write["value"])
-    for data, values, again in zip(done, in_flight, reissued, strict=True):
-        taken_over = {name: data[name] for name in _MIGRATION_FIELDS}
-        yield {**taken_over, "in_flight": len(values), "reissued": len(again)}
-
-
-def _writes(log: Path) -> Iterator[dict[str, Any]]:
-    """Yield the target's writes; a torn last line (a killed lab) is left out."""
-    if not log.exists():
-        return
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if entry.get("f") == "write":
-                yield entry
 
 
 def _workload(tally: Tally) -> dict[str, Any]:

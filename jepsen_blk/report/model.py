@@ -82,7 +82,10 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A migration; times in ms of the run, `resumed_ms` when the guest ran on the destination."""
+    """A migration; times in ms of the run, `resumed_ms` when the guest ran on the destination.
+
+    `pause_ms`, `first_write_ms` and `stall_ms` as in blackout.py.
+    """
 
     source: str
     destination: str
@@ -95,6 +98,9 @@ class Move:
     downtime_ms: float
     in_flight: int
     reissued: int
+    pause_ms: float | None
+    first_write_ms: float | None
+    stall_ms: float | None
     crossing: tuple[Copy, ...]
 
 

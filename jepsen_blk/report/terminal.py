@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jepsen_blk.checker.wording import show_ms
 from jepsen_blk.history.events import Event
 
 if TYPE_CHECKING:
@@ -248,4 +249,6 @@ def _migrations_line(results: Mapping[str, Any]) -> str:
     flying = ", ".join(str(move.get("in_flight", 0)) for move in moves[:20])
     again = sum(int(move.get("reissued") or 0) for move in moves)
     what = "1 migration" if len(moves) == 1 else f"{len(moves)} migrations"
-    return f"{what}; writes in flight at switch-over: {flying}; re-issued: {again}"
+    stalls = [float(move["stall_ms"]) for move in moves if move.get("stall_ms") is not None]
+    still = f"; writes stood still for {show_ms(max(stalls))}" if stalls else ""
+    return f"{what}; writes in flight at switch-over: {flying}; re-issued: {again}{still}"

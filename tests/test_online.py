@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -196,16 +197,24 @@ def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ende
         assert checker.alarms == [("phantom", 0, 7)]
 
 
-def fed(kind: type, *windows: tuple[list[Op], int], in_flight: list[Op] | None = None) -> list[str]:
-    """Kinds of the alarms after windows of operations, each with its horizon; `in_flight` after the first."""
+def feed(checker: Any, ops: list[Op], horizon: int, in_flight: list[Op]) -> list[str]:
+    """Feed a window in the form that the checker takes; return the kinds of all alarms, each once."""
+    flying = list(map(begun, in_flight))
+    if isinstance(checker, OnlineChecker):
+        checker.feed(map(as_row, ops), horizon, map(as_row, flying))
+    else:
+        checker.feed(history(ops), horizon, history(flying))
+    return list(dict.fromkeys(alarm.kind for alarm in checker.alarms))
+
+
+def fed(
+    kind: type, *windows: tuple[list[Op], int], in_flight: list[Op] | None = None, at: int = 0
+) -> list[str]:
+    """Kinds of the alarms after windows of operations, each with its horizon."""
     checker = kind(Deadline.FENCE, open_boots=(0,))
     for number, (ops, horizon) in enumerate(windows):
-        flying = list(map(begun, in_flight or [])) if not number else []
-        if kind is OnlineChecker:
-            checker.feed(map(as_row, ops), horizon, map(as_row, flying))
-        else:
-            checker.feed(history(ops), horizon, history(flying))
-    return list(dict.fromkeys(alarm.kind for alarm in checker.alarms))
+        found = feed(checker, ops, horizon, (in_flight or []) if number == at else [])
+    return found
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -242,17 +251,6 @@ def test_after_its_end_a_boot_has_no_writes_left_to_report() -> None:
         ops = [read(7, 40, 45)]
         checker.feed(history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops), 90)
         assert [alarm[:2] for alarm in checker.alarms] == [("phantom", 0)]
-
-
-@pytest.mark.parametrize(("fenced", "alarms"), [(5, 1), (25, 0)])
-def test_a_fence_closes_a_write_that_is_in_flight(fenced: int, alarms: int) -> None:
-    lost = [as_row(write(1, 0, None, outcome=INFO))]
-    for known in (True, False):
-        checker = OnlineChecker(Deadline.FENCE, [Fence(fenced)] if known else ())
-        checker.feed(map(as_row, [write(2, 10, 20), read(2, 15, 18)]), 24, lost)
-        if not known:
-            checker.fence(Fence(fenced))
-        assert len(checker.feed([as_row(read(1, 30, 35))], 40, lost)) == alarms
 
 
 def test_a_fence_closes_a_write_whose_boot_was_known_only_from_its_report() -> None:
@@ -313,8 +311,27 @@ def test_two_writes_of_a_value_are_told_in_one_window_in_two_and_in_flight(kind:
 
 
 @pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("start", [40, 10])
-def test_a_write_in_flight_begins_when_it_did_though_it_was_read_before(kind: type, start: int) -> None:
-    early, later = ([read(1, 0, 60)], 0), ([write(2, 0, 10), read(2, 65, 66)], 0)
-    found = fed(kind, early, later, in_flight=[write(1, start, 99)])
+def test_a_write_in_flight_begins_when_it_did_though_it_was_read_before(
+    kind: type, start: int, at: int
+) -> None:
+    early, none, later = ([read(1, 0, 60)], 0), ([], 0), ([write(2, 0, 10), read(2, 65, 66)], 0)
+    found = fed(kind, early, none, later, in_flight=[write(1, start, 99)], at=at)
     assert found == (["conflict"] if start == 40 else [])
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(("fenced", "kinds"), [(5, ["conflict"]), (25, [])])
+def test_a_fence_closes_what_is_in_flight_and_what_was_reported(
+    kind: type, fenced: int, kinds: list[str]
+) -> None:
+    lost = write(1, 0, None, outcome=INFO)
+    for reported, known in product((True, False), repeat=2):
+        checker = kind(Deadline.FENCE, [Fence(fenced)] if known else ())
+        flying = [] if reported else [lost]
+        first = [write(2, 10, 20), read(2, 15, 18), *([lost] if reported else [])]
+        assert feed(checker, first, 24, flying) == []
+        if not known:
+            checker.fence(Fence(fenced))
+        assert feed(checker, [read(1, 30, 35)], 40, flying) == kinds

@@ -110,7 +110,8 @@ def replay(
     from jepsen_blk.store import latest
 
     specification, repeated = load_repeated(path or latest(store), name)
-    return _run(specification, store, keep_lab, repeated=repeated)
+    typer.echo(f"replaying {repeated.run_dir}")
+    return _run(specification, store, keep_lab, repeated)
 
 
 @app.command()
@@ -282,7 +283,7 @@ def _show_plan(spec: Spec, as_json: bool) -> int:
     return EXIT_PASS
 
 
-def _run(spec: Spec, store: Path, keep_lab: bool, **how: Repeated) -> int:
+def _run(spec: Spec, store: Path, keep_lab: bool, repeated: Repeated | None = None) -> int:
     """Run a test, show it, and return the exit code of its verdict."""
     import asyncio
 
@@ -299,7 +300,7 @@ def _run(spec: Spec, store: Path, keep_lab: bool, **how: Repeated) -> int:
 
     console = Console(highlight=False)
     with show_test(spec, console) as view:
-        outcome = asyncio.run(run_test(spec, store, keep_lab=keep_lab, view=view, **how))
+        outcome = asyncio.run(run_test(spec, store, repeated=repeated, keep_lab=keep_lab, view=view))
     print_verdict(outcome.results, outcome.run_dir, console)
     return _EXIT_OF_VERDICT[outcome.verdict]
 

@@ -8,7 +8,7 @@ take as long as they take, so a plan says when a fault begins at the earliest, n
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -72,9 +72,13 @@ class Plan:
         return max((self.lasts_s, *ends))
 
 
+_PLAN = TypeAdapter(Plan)
+
+
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """Return the object of plan.json."""
-    return asdict(plan)
+    told: dict[str, Any] = _PLAN.dump_python(plan, mode="json")
+    return told
 
 
 def write_plan(run_dir: Path, plan: Plan) -> None:
@@ -86,7 +90,7 @@ def read_plan(run_dir: Path) -> Plan:
     """Read the plan of a stored run; raises UserError naming the file and every mistake in it."""
     path = run_dir / PLAN
     try:
-        return TypeAdapter(Plan).validate_json(path.read_bytes())
+        return _PLAN.validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot read the plan of the run: {error.strerror}") from error
     except ValidationError as error:

@@ -14,6 +14,9 @@ from nemesis.catalogue import make_fault
 from nemesis.fault import Stage, run_fault
 from nemesis.plan import Plan
 
+_SLACK_S = 0.1
+"""A fault that fills its part exactly is not too late because the clock has moved on by a little."""
+
 
 async def play(plan: Plan, stage: Stage, end: asyncio.Event, name: str, limit_s: float) -> None:
     """Play the plan, or let the workload run alone for `limit_s`, until `end` at most; the events say how.
@@ -46,7 +49,7 @@ async def _play_steps(plan: Plan, stage: Stage, name: str, limit_s: float) -> in
     for step in plan.steps:
         now_s = clock() - origin
         begin_s = step.begin_s(now_s)
-        if step.until_s is not None and (step.until_s in over or not step.fits(begin_s)):
+        if step.until_s is not None and (step.until_s in over or not step.fits(begin_s - _SLACK_S)):
             over.setdefault(step.until_s, now_s)
             late += 1
             continue

@@ -89,14 +89,14 @@ class _Place:
 
 
 class _Planner:
-    """Unrolls items into steps; `now_s` is the earliest end of those it has."""
+    """Unrolls items into steps, and knows when those it has would end at the earliest."""
 
     def __init__(self, seed: int, limit_s: float) -> None:
         self.steps: list[Step] = []
         self._now_s = 0.0
         self._limit_s = limit_s
+        # Of random.Random only random() is promised to be the same in every version of Python.
         self._random = Random(f"schedule {seed}").random
-        """Of random.Random only this is promised to be the same in every version of Python."""
 
     def add_phases(self, phases: PhasesSpec) -> None:
         """Add each phase in its own time."""

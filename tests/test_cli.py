@@ -313,7 +313,7 @@ def test_a_test_ends_with_the_code_of_its_verdict(
 ):
     seen = []
 
-    async def run_test(spec: Spec, store: Path, *, keep_lab: bool, view: View) -> Outcome:
+    async def run_test(spec: Spec, store: Path, *, repeated: None, keep_lab: bool, view: View) -> Outcome:
         view.phase("running the workload")
         seen.append((spec.name, spec.seed, spec.handoff.policy, store, keep_lab))
         return Outcome(
@@ -338,7 +338,7 @@ import asyncio, sys
 from types import ModuleType
 from jepsen_blk import cli, doctor
 
-async def run_test(spec, store, *, keep_lab, view):
+async def run_test(spec, store, *, repeated, keep_lab, view):
     try:
         print("waiting", flush=True)
         await asyncio.Event().wait()
@@ -389,7 +389,7 @@ def test_a_test_stops_at_its_first_anomaly_if_the_file_or_an_option_says_so(
 ):
     seen = []
 
-    async def run_test(spec: Spec, store: Path, *, keep_lab: bool, view: View) -> Outcome:
+    async def run_test(spec: Spec, store: Path, *, repeated: None, keep_lab: bool, view: View) -> Outcome:
         seen.append(spec.stop_on_fail)
         return Outcome("pass", {"verdict": "pass"}, tmp_path)
 

@@ -148,3 +148,11 @@ def test_a_plan_that_is_done_early_is_waited_out(tmp_path: Path, played: Played)
 def test_a_plan_ends_when_it_is_told_to(tmp_path: Path, played: Played, steps: tuple[Step, ...]):
     assert run(tmp_path, *steps, stop_s=3) == pytest.approx(3)
     assert said(tmp_path) == [("schedule", "stopped", "at the first anomaly")]
+
+
+def test_a_fault_that_fills_its_part_is_played_though_the_clock_has_moved_on(tmp_path: Path, played: Played):
+    run(
+        tmp_path, wait(10.01, until_s=10, least_s=10), wait(10, from_s=10, until_s=20, least_s=10), lasts_s=20
+    )
+    assert times(played) == [0, 10.01]
+    assert said(tmp_path) == [DONE]

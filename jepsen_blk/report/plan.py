@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +19,7 @@ def print_plan(spec: Spec, plan: Plan, console: Console) -> None:
     head = f"plan of test {spec.name}: {_count(plan)} from seed {spec.seed}, {plan.least_s:g} s at least"
     console.print(Text(head, style="bold"), soft_wrap=True)
     if plan.steps:
-        console.print(_table(plan))
+        console.print(_table(plan_object(spec, plan)["steps"], _is_bounded(plan)))
     for line in _legend(spec, plan):
         console.print(Text(line, style="dim"), soft_wrap=True)
 
@@ -29,22 +29,21 @@ def plan_object(spec: Spec, plan: Plan) -> dict[str, Any]:
     told = plan_to_json(plan)
     for step, begin_s in zip(told["steps"], plan.earliest_s, strict=True):
         step["earliest_s"] = round(begin_s, 3)
-    limit_s = spec.time_limit_s
-    return {"name": spec.name, "seed": spec.seed, "time_limit_s": limit_s, "least_s": plan.least_s, **told}
+    about = {"name": spec.name, "seed": spec.seed, "time_limit_s": spec.time_limit_s}
+    return {**about, "least_s": round(plan.least_s, 3), **told}
 
 
-def _table(plan: Plan) -> Table:
-    bounded = _is_bounded(plan)
+def _table(told: Sequence[Mapping[str, Any]], bounded: bool) -> Table:
     table = Table(header_style="bold", pad_edge=False, box=None)
     for column in ("#", "from", "pause", *(("ends by",) if bounded else ())):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("fault", no_wrap=True)
     table.add_column("options")
-    for number, (step, begin_s) in enumerate(zip(plan.steps, plan.earliest_s, strict=True), start=1):
-        cells = [f"{number}", f"{begin_s:.1f} s", f"{step.after_s:g} s"]
+    for number, step in enumerate(told, start=1):
+        cells = [f"{number}", f"{step['earliest_s']:.1f} s", f"{step['after_s']:g} s"]
         if bounded:
-            cells.append("" if step.until_s is None else f"{step.until_s:g} s")
-        table.add_row(*cells, Text(step.fault), Text(_options(step.options)))
+            cells.append("" if step["until_s"] is None else f"{step['until_s']:g} s")
+        table.add_row(*cells, Text(step["fault"]), Text(_options(step["options"])))
     return table
 
 
@@ -52,15 +51,12 @@ def _legend(spec: Spec, plan: Plan) -> Iterator[str]:
     if not plan.steps:
         yield f"no faults: the workload runs alone for time_limit_s = {spec.time_limit_s:g}"
         return
-    yield (
-        "from: seconds after the workload began, if each fault takes its duration_s only, or no time without "
-        "one; most take longer"
-    )
-    yield "pause: between the end of the fault before and this one"
+    yield "from: when it begins at the earliest: each fault takes its duration_s at least, most take longer"
+    yield "pause: between the end of the fault before it and its begin"
     if _is_bounded(plan):
         yield (
-            "ends by: the first fault that would not end by then is left out with the rest of its part, "
-            "so fewer are run than are planned"
+            "ends by: the first fault that could not end by then is left out with the rest of its part; "
+            "so fewer are played than are planned"
         )
     if any(step.until_s is None for step in plan.steps):
         yield f"what is not done by time_limit_s = {spec.time_limit_s:g} is cut off; it makes a pass unknown"

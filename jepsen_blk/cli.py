@@ -12,12 +12,16 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jepsen_blk import __version__
 from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
+
+if TYPE_CHECKING:
+    from jepsen_blk.replay import Repeated
+    from jepsen_blk.spec import Spec
 
 _EXIT_INTERRUPTED = 130
 _EXIT_PIPE_CLOSED = 141
@@ -30,6 +34,7 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Store = Annotated[Path, typer.Option(help="Where runs are kept.")]
+KeepLab = Annotated[bool, typer.Option("--keep-lab", help="Leave the lab up until Ctrl-C.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -65,17 +70,19 @@ def run(
     seed: Annotated[int | None, typer.Option(help="The seed of everything random.")] = None,
     name: Annotated[str | None, typer.Option(help="The test's name in the store.")] = None,
     store: Store = Path("store"),
-    keep_lab: Annotated[bool, typer.Option("--keep-lab", help="Leave the lab up until Ctrl-C.")] = False,
+    keep_lab: KeepLab = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan of faults and run nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
 ) -> int:
     """Run one test; options lay over the specification."""
-    import asyncio
-
-    from rich.console import Console
-
-    from jepsen_blk.doctor import require_runnable
     from jepsen_blk.options import read_spec
-    from jepsen_blk.store import require_store
 
+    if as_json and not dry_run:
+        raise typer.BadParameter(
+            "it goes with --dry-run; a run's results are in its results.json", param_hint="--json"
+        )
     given = {
         "name": name,
         "seed": seed,
@@ -86,17 +93,25 @@ def run(
         "handoff.policy": handoff,
     }
     specification = read_spec(spec, given, nemesis or ())
-    require_runnable(specification.guest.memory_mb)
-    require_store(store)
+    if dry_run:
+        return _show_plan(specification, as_json)
+    return _run(specification, store, keep_lab)
 
-    from jepsen_blk.controller import run_test
-    from jepsen_blk.report.terminal import print_verdict, show_test
 
-    console = Console(highlight=False)
-    with show_test(specification, console) as view:
-        outcome = asyncio.run(run_test(specification, store, keep_lab=keep_lab, view=view))
-    print_verdict(outcome.results, outcome.run_dir, console)
-    return _EXIT_OF_VERDICT[outcome.verdict]
+@app.command()
+def replay(
+    path: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run; without one the newest.")] = None,
+    name: Annotated[str | None, typer.Option(help="The new test's name in the store.")] = None,
+    store: Store = Path("store"),
+    keep_lab: KeepLab = False,
+) -> int:
+    """Run the test of a stored run again, with exactly its plan of faults."""
+    from jepsen_blk.replay import load_repeated
+    from jepsen_blk.store import latest
+
+    specification, repeated = load_repeated(path or latest(store), name)
+    typer.echo(f"replaying {repeated.run_dir}")
+    return _run(specification, store, keep_lab, repeated)
 
 
 @app.command()
@@ -252,6 +267,42 @@ def image(
     for key, value in prepared.environment.items():
         typer.echo(f"{key}: {value}")
     return EXIT_PASS
+
+
+def _show_plan(spec: Spec, as_json: bool) -> int:
+    from jepsen_blk.report.plan import plan_object, print_plan
+    from nemesis.schedule import make_plan
+
+    plan = make_plan(spec)
+    if as_json:
+        typer.echo(json.dumps(plan_object(spec, plan)))
+    else:
+        from rich.console import Console
+
+        print_plan(spec, plan, Console(highlight=False))
+    return EXIT_PASS
+
+
+def _run(spec: Spec, store: Path, keep_lab: bool, repeated: Repeated | None = None) -> int:
+    """Run a test, show it, and return the exit code of its verdict."""
+    import asyncio
+
+    from rich.console import Console
+
+    from jepsen_blk.doctor import require_runnable
+    from jepsen_blk.store import require_store
+
+    require_runnable(spec.guest.memory_mb)
+    require_store(store)
+
+    from jepsen_blk.controller import run_test
+    from jepsen_blk.report.terminal import print_verdict, show_test
+
+    console = Console(highlight=False)
+    with show_test(spec, console) as view:
+        outcome = asyncio.run(run_test(spec, store, repeated=repeated, keep_lab=keep_lab, view=view))
+    print_verdict(outcome.results, outcome.run_dir, console)
+    return _EXIT_OF_VERDICT[outcome.verdict]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,12 +27,15 @@ from jepsen_blk.judge import EVENTS, JOURNAL, SPEC, judge_run, write_results
 from jepsen_blk.lab.choose import prepare_lab
 from jepsen_blk.lab.seams import Lab, PreparedLab
 from jepsen_blk.live import checking
+from jepsen_blk.replay import Repeated
 from jepsen_blk.report.html import render_report
 from jepsen_blk.report.view import NullView, View
 from jepsen_blk.spec import Spec, dump_spec
 from jepsen_blk.store import new_run
-from nemesis.catalogue import make_fault
-from nemesis.fault import Fault, Stage, run_fault
+from nemesis.fault import Stage
+from nemesis.plan import Plan, write_plan
+from nemesis.play import play
+from nemesis.schedule import make_plan
 from workloads.guest import GuestLink
 
 _HELLO_TIMEOUT_S = 20.0
@@ -51,33 +54,35 @@ class Outcome:
     run_dir: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One fault of the schedule and when it starts, counted from the end of the one before."""
-
-    fault: Fault
-    after_s: float
-
-
-async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: View | None = None) -> Outcome:
+async def run_test(
+    spec: Spec,
+    store: Path,
+    *,
+    repeated: Repeated | None = None,
+    keep_lab: bool = False,
+    view: View | None = None,
+) -> Outcome:
     """Run one test and judge it.
 
-    `keep_lab` leaves the lab up after the verdict until the task is cancelled. Raises SpecError for a fault
-    that does not exist, UserError for what the machine lacks, LabError when the lab cannot be had; once the
-    guest runs, trouble is part of the outcome.
+    `repeated` has the plan of an earlier run, played instead of what `spec` would draw. `keep_lab` leaves the
+    lab up after the verdict until the task is cancelled. Raises SpecError for a fault that does not exist or
+    a schedule that does not fit, UserError for what the machine lacks, LabError when the lab cannot be had;
+    once the guest runs, trouble is part of the outcome.
     """
     view = view or NullView()
-    steps = make_schedule(spec)
+    plan = repeated.plan if repeated else make_plan(spec)
     view.phase("preparing the guest")
     prepared = await prepare_lab(spec)
     run_dir = new_run(store, spec.name)
     (run_dir / SPEC).write_text(dump_spec(spec), encoding="utf-8")
-    (run_dir / "environment.json").write_text(json.dumps(prepared.environment, indent=1) + "\n", "utf-8")
+    write_plan(run_dir, plan)
+    environment = prepared.environment | ({"repeats": str(repeated.run_dir)} if repeated else {})
+    (run_dir / "environment.json").write_text(json.dumps(environment, indent=1) + "\n", "utf-8")
     events = EventLog(run_dir / EVENTS, view.event)
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.callback(events.close)
         events.emit("test", spec.name, "begin")
-        kept = await _record(spec, prepared, steps, run_dir, events, view, cleanup if keep_lab else None)
+        kept = await _record(spec, prepared, plan, run_dir, events, view, cleanup if keep_lab else None)
         outcome = _judge(run_dir, view)
         view.finish(outcome.verdict)
         if kept is not None:
@@ -87,19 +92,10 @@ async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: Vie
     return outcome
 
 
-def make_schedule(spec: Spec) -> tuple[Step, ...]:
-    """Make the faults of a specification; raises SpecError for an unknown fault or option."""
-    return tuple(
-        Step(make_fault(step.fault, step.options), step.after_s)
-        for step in spec.nemesis
-        for _ in range(step.repeat)
-    )
-
-
 async def _record(
     spec: Spec,
     prepared: PreparedLab,
-    steps: tuple[Step, ...],
+    plan: Plan,
     run_dir: Path,
     events: EventLog,
     view: View,
@@ -121,7 +117,7 @@ async def _record(
                 await guest.reset(boot=0, run=run, seed=spec.seed)
                 async with checking(spec, run_dir / JOURNAL, events, view) as anomaly:
                     end = anomaly if spec.stop_on_fail else asyncio.Event()  # which never comes
-                    await _exercise(spec, lab, guest, steps, end, events, view)
+                    await _exercise(spec, lab, guest, plan, end, events, view)
             except LabError as error:
                 events.emit("test", spec.name, "failed", why=str(error))
             for why in guest.split_brain:
@@ -140,7 +136,7 @@ async def _exercise(
     spec: Spec,
     lab: Lab,
     guest: GuestLink,
-    steps: tuple[Step, ...],
+    plan: Plan,
     end: asyncio.Event,
     events: EventLog,
     view: View,
@@ -162,7 +158,7 @@ async def _exercise(
     events.emit("workload", "register", "begin", node=here)
     await guest.run(workload)
     async with _counting(guest, view):
-        await _play(spec, steps, stage, end, events)
+        await play(plan, stage, end, spec.name, spec.time_limit_s)
         view.phase("reading every block")
         if not await guest.quiesce(_QUIESCE_TIMEOUT_S):
             left = await guest.abandon()
@@ -171,44 +167,6 @@ async def _exercise(
         await guest.read_all(_READ_ALL_TIMEOUT_S)
         events.emit("workload", "read-all", "done", node=stage.guest_node)
     await guest.bye(_BYE_TIMEOUT_S)
-
-
-async def _play(
-    spec: Spec, steps: tuple[Step, ...], stage: Stage, end: asyncio.Event, events: EventLog
-) -> None:
-    """Play the schedule, or let the workload run alone, for `time_limit_s` and until `end` at most."""
-    try:
-        async with asyncio.timeout(spec.time_limit_s) as limit, _ending(limit, end):
-            if not steps:
-                await asyncio.Event().wait()
-            for step in steps:
-                await asyncio.sleep(step.after_s)
-                await run_fault(step.fault, stage)
-                await stage.require_alive()
-    except TimeoutError:
-        if end.is_set():
-            events.emit("schedule", spec.name, "stopped", why="at the first anomaly")
-            return
-        if steps:
-            why = f"the schedule was cut off by time_limit_s = {spec.time_limit_s:g}"
-            events.emit("test", spec.name, "doubt", why=why)
-    events.emit("schedule", spec.name, "done")
-
-
-@contextlib.asynccontextmanager
-async def _ending(limit: asyncio.Timeout, end: asyncio.Event) -> AsyncIterator[None]:
-    """Let the time be over when `end` comes, if it is not by then."""
-
-    async def wait() -> None:
-        await end.wait()
-        if not limit.expired():
-            limit.reschedule(asyncio.get_running_loop().time())
-
-    waiting = asyncio.create_task(wait())
-    try:
-        yield
-    finally:
-        waiting.cancel()
 
 
 @contextlib.asynccontextmanager

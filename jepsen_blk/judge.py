@@ -96,7 +96,7 @@ def _doubts(spec: Spec, checked: Checked, events: Sequence[Event]) -> Iterator[s
             yield f"the harness failed: {event.data.get('why', event.name)}"
         if event.source == "test" and event.phase == "doubt":
             yield str(event.data.get("why", event.name))
-    if spec.nemesis and not any(event.source == "schedule" for event in events):
+    if (spec.nemesis or spec.schedule) and not any(event.source == "schedule" for event in events):
         yield "the schedule of faults was not played to its end"
 
 
@@ -110,6 +110,8 @@ def _unconfirmed(events: Sequence[Event], stopped: Event | None, *, as_run: bool
 
 def _how_stopped(spec: Spec, after_ns: int, begun: int) -> str:
     after = f"stopped at the first anomaly, {after_ns / 1e9:.1f} s after the test began"
+    if spec.schedule:
+        return f"{after}; {begun} faults had begun"
     planned = sum(step.repeat for step in spec.nemesis)
     return f"{after}; {begun} of {planned} faults had begun" if planned else after
 

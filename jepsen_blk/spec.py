@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import SpecError
+from jepsen_blk.schedule_spec import PhasesSpec, Schedule, Table, is_tag
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.conflict import ConflictModel
 
@@ -42,11 +43,7 @@ _FENCING = (
 )
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GuestSpec(_Table):
+class GuestSpec(Table):
     """The virtual machine."""
 
     memory_mb: Annotated[int, Field(ge=96, le=8192)] = 160
@@ -54,7 +51,7 @@ class GuestSpec(_Table):
     kernel: Path | None = None
 
 
-class WorkloadSpec(_Table):
+class WorkloadSpec(Table):
     """The register workload: a seeded mix of reads, writes and overwrite bursts over stamped blocks."""
 
     name: Literal["register"] = "register"
@@ -73,7 +70,7 @@ class WorkloadSpec(_Table):
         return self
 
 
-class StorageSpec(_Table):
+class StorageSpec(Table):
     """The shared storage under test."""
 
     kind: Literal["policy", "nbdkit-memory", "qemu-storage-daemon"] = "policy"
@@ -92,7 +89,7 @@ class StorageSpec(_Table):
         return self
 
 
-class HandoffSpec(_Table):
+class HandoffSpec(Table):
     """The recovery policy."""
 
     policy: HandoffPolicy = HandoffPolicy.REQUEUE
@@ -100,7 +97,7 @@ class HandoffSpec(_Table):
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
 
 
-class NemesisSpec(_Table):
+class NemesisSpec(Table):
     """One step of the schedule: a fault of the catalogue, its own options, and when it starts."""
 
     fault: str
@@ -109,7 +106,7 @@ class NemesisSpec(_Table):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Spec(_Table):
+class Spec(Table):
     """A whole test."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "register"
@@ -125,6 +122,7 @@ class Spec(_Table):
     storage: StorageSpec = StorageSpec()
     handoff: HandoffSpec = HandoffSpec()
     nemesis: tuple[NemesisSpec, ...] = ()
+    schedule: Schedule | None = None
 
     @model_validator(mode="after")
     def _stock_has_no_fencing(self) -> Spec:
@@ -133,6 +131,19 @@ class Spec(_Table):
             raise ValueError(
                 f"handoff.policy {self.handoff.policy.value!r} needs a storage that can fence; "
                 f"{self.storage.kind} can be used with {usable}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_schedule_that_fits(self) -> Spec:
+        if self.schedule is None:
+            return self
+        if self.nemesis:
+            raise ValueError("nemesis and schedule exclude each other: move the faults into schedule.items")
+        if isinstance(self.schedule, PhasesSpec) and self.schedule.lasts_s > self.time_limit_s:
+            raise ValueError(
+                f"schedule: the phases take {self.schedule.lasts_s:g} s, time_limit_s is "
+                f"{self.time_limit_s:g}; raise it, or shorten a phase's for_s"
             )
         return self
 
@@ -184,7 +195,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"])
+    place = ".".join(str(part) for part in item["loc"] if not is_tag(part))
     message = item["msg"].removeprefix("Value error, ")
     given = item.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float) else ""

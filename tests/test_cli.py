@@ -96,6 +96,9 @@ def test_without_a_verb_the_help_is_shown_and_the_call_is_wrong(tmp_path: Path):
         (["test", "--nemesis", "hold:1"], "'1' is not key=value"),
         (["test", "--name", "../up"], "name: .*not '../up'"),
         (["test", "--time-limit", "0"], "time_limit_s: "),
+        (["test", "--json"], "--json: it goes with --dry-run"),
+        (["replay"], "store store: no run yet"),
+        (["replay", "."], r"\.: not a run: it has no history\.blk"),
         (["check", "nowhere"], "nowhere: no such run or file"),
         (["check", "nowhere.jsonl"], r"nowhere\.jsonl: cannot read the history: No such file"),
         (["check", "."], r"\.: not a run: it has no history\.blk"),
@@ -118,6 +121,11 @@ def test_what_the_user_got_wrong_is_named_in_one_line(tmp_path: Path, arguments:
         ("[workload]\nblocks = 4\nhot_blocks = 5", r"hot_blocks \(5\) is more than blocks \(4\)"),
         ("[[nemesis]]\nfault = 'meteor'", "no fault 'meteor'"),
         ("[[nemesis]]\nfault = 'pause'\noptions = {x = 1}", "nemesis pause: x: "),
+        ("[schedule]\nkind = 'mix'\nitems = [{fault = 'pause', options = {x = 1}}]", "nemesis pause: x: "),
+        (
+            "[schedule]\nkind = 'mix'\nitems = [{fault = 'pause'}]\n[[nemesis]]\nfault = 'pause'",
+            "nemesis and schedule exclude each other",
+        ),
     ],
 )
 def test_a_bad_specification_is_named_in_one_line(tmp_path: Path, text: str, said: str):
@@ -305,7 +313,7 @@ def test_a_test_ends_with_the_code_of_its_verdict(
 ):
     seen = []
 
-    async def run_test(spec: Spec, store: Path, *, keep_lab: bool, view: View) -> Outcome:
+    async def run_test(spec: Spec, store: Path, *, repeated: None, keep_lab: bool, view: View) -> Outcome:
         view.phase("running the workload")
         seen.append((spec.name, spec.seed, spec.handoff.policy, store, keep_lab))
         return Outcome(
@@ -330,7 +338,7 @@ import asyncio, sys
 from types import ModuleType
 from jepsen_blk import cli, doctor
 
-async def run_test(spec, store, *, keep_lab, view):
+async def run_test(spec, store, *, repeated, keep_lab, view):
     try:
         print("waiting", flush=True)
         await asyncio.Event().wait()
@@ -381,7 +389,7 @@ def test_a_test_stops_at_its_first_anomaly_if_the_file_or_an_option_says_so(
 ):
     seen = []
 
-    async def run_test(spec: Spec, store: Path, *, keep_lab: bool, view: View) -> Outcome:
+    async def run_test(spec: Spec, store: Path, *, repeated: None, keep_lab: bool, view: View) -> Outcome:
         seen.append(spec.stop_on_fail)
         return Outcome("pass", {"verdict": "pass"}, tmp_path)
 
@@ -398,6 +406,51 @@ def test_faults_on_the_command_line_replace_the_schedule(tmp_path: Path):
     (tmp_path / "spec.toml").write_text("[[nemesis]]\nfault = 'pause'\n")
     spec = read_spec(tmp_path / "spec.toml", {}, ["hold", "migrate:repeat=3"])
     assert [(step.fault, step.repeat) for step in spec.nemesis] == [("hold", 1), ("migrate", 3)]
+
+
+SCHEDULE = """
+seed = 7
+time_limit_s = 60
+[schedule]
+kind = "sequence"
+items = [{ fault = "pause", at_s = 5 }, { kind = "cycle", items = [{ fault = "hold", after_s = 9 }] }]
+"""
+
+
+def test_faults_on_the_command_line_replace_a_drawn_schedule_too(tmp_path: Path):
+    (tmp_path / "spec.toml").write_text(SCHEDULE)
+    spec = read_spec(tmp_path / "spec.toml", {}, ["hold"])
+    assert (spec.schedule, [step.fault for step in spec.nemesis]) == (None, ["hold"])
+
+
+def test_a_dry_run_prints_the_plan_and_needs_and_makes_nothing(tmp_path: Path):
+    (tmp_path / "spec.toml").write_text(SCHEDULE)
+    done = run("test", "spec.toml", "--dry-run", cwd=tmp_path, env={"PATH": "/nowhere"})
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == "plan of test register: 6 faults from seed 7, 60 s at least"
+    assert "1 5.0 s 0 s pause duration_s=1.0" in lines
+    assert "6 55.0 s 9 s 60 s hold duration_s=1.0,blocks=[]" in lines
+    assert any(line.startswith("ends by: ") for line in lines)
+    assert any("time_limit_s = 60" in line for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
+
+
+def test_a_dry_run_for_programs_is_one_object(tmp_path: Path):
+    done = run("test", "--dry-run", "--json", "--nemesis", "pause:repeat=2", "--seed", "3", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["name"], told["seed"], told["time_limit_s"]) == (0, "register", 3, 60)
+    assert [(step["fault"], step["earliest_s"], step["after_s"]) for step in told["steps"]] == [
+        ("pause", 0.3, 0.3),
+        ("pause", 1.6, 0.3),
+    ]
+    assert told["least_s"] == pytest.approx(2.6)
+
+
+def test_a_dry_run_without_faults_says_so(tmp_path: Path):
+    done = run("test", "--dry-run", "--time-limit", "5", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "no faults: the workload runs alone for time_limit_s = 5" in done.stdout
 
 
 @pytest.mark.parametrize(

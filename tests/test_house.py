@@ -22,7 +22,11 @@ ROOMS = {
     "jepsen_blk.storage": BASE,
     "jepsen_blk.history": BASE,
     "jepsen_blk.deadline": (),
-    "jepsen_blk.spec": (*BASE, "jepsen_blk.deadline", "jepsen_blk.storage.conflict"),
+    "jepsen_blk.schedule_spec": (),
+    "jepsen_blk.spec": (
+        *(*BASE, "jepsen_blk.deadline", "jepsen_blk.storage.conflict"),
+        "jepsen_blk.schedule_spec",
+    ),
     "jepsen_blk.checker": (*BASE, "jepsen_blk.deadline", "jepsen_blk.history", "jepsen_blk.storage"),
     "jepsen_blk.lab": (
         *(*BASE, "jepsen_blk", "jepsen_blk.spec", "jepsen_blk.storage", "jepsen_blk.history"),
@@ -33,7 +37,7 @@ ROOMS = {
     "workloads.agent": ("jepsen_blk.stamp",),
     "nemesis": (
         *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history.events"),
-        "jepsen_blk.lab.seams",
+        *("jepsen_blk.lab.seams", "jepsen_blk.schedule_spec"),
     ),
     "jepsen_blk.report": (
         *(
@@ -44,7 +48,7 @@ ROOMS = {
             "jepsen_blk.checker",
             "jepsen_blk.storage",
         ),
-        *("jepsen_blk.judge", "jepsen_blk.lab.seams"),
+        *("jepsen_blk.judge", "jepsen_blk.lab.seams", "nemesis.plan"),
     ),
 }
 # What runs inside the guest, and inside the storage server: under a Python without third-party packages.

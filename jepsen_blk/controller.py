@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jepsen_blk.errors import LabError
+from jepsen_blk.errors import LabError, UserError
 from jepsen_blk.history.events import EventLog
 from jepsen_blk.history.journal import JournalWriter
 from jepsen_blk.judge import EVENTS, JOURNAL, SPEC, judge_run, write_results
@@ -32,7 +32,7 @@ from jepsen_blk.report.view import NullView, View
 from jepsen_blk.spec import Spec, dump_spec
 from jepsen_blk.store import new_run
 from nemesis.catalogue import make_fault
-from nemesis.fault import Fault, Stage, run_fault
+from nemesis.fault import Fault, Impairing, Stage, run_fault
 from workloads.guest import GuestLink
 
 _HELLO_TIMEOUT_S = 20.0
@@ -70,6 +70,7 @@ async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: Vie
     steps = make_schedule(spec)
     view.phase("preparing the guest")
     prepared = await prepare_lab(spec)
+    await _refuse_unoffered(steps, prepared)
     run_dir = new_run(store, spec.name)
     (run_dir / SPEC).write_text(dump_spec(spec), encoding="utf-8")
     (run_dir / "environment.json").write_text(json.dumps(prepared.environment, indent=1) + "\n", "utf-8")
@@ -94,6 +95,15 @@ def make_schedule(spec: Spec) -> tuple[Step, ...]:
         for step in spec.nemesis
         for _ in range(step.repeat)
     )
+
+
+async def _refuse_unoffered(steps: tuple[Step, ...], prepared: PreparedLab) -> None:
+    """Raise UserError for the first fault that the lab cannot do, before anything runs."""
+    asked = {step.fault.impairment(): step.fault.name for step in steps if isinstance(step.fault, Impairing)}
+    for impairment, name in asked.items():
+        reason = await prepared.why_not(impairment)
+        if reason:
+            raise UserError(f"nemesis {name}: this lab cannot do it: {reason}")
 
 
 async def _record(

@@ -4,7 +4,7 @@ Run on a node as `python3 - ADDRESS COUNT PAYLOAD_BYTES < echo.py`; prints one J
 library only: a node has nothing else.
 """
 
-import contextlib
+import errno
 import itertools
 import json
 import os
@@ -23,6 +23,8 @@ MOST_S = 6.0
 RECEIVE_BUFFER_BYTES = 4 << 20
 FEWEST_FOR_A_RATE = 16
 IP_HEADERS_BYTES = 28
+QUEUE_IS_FULL = (errno.EAGAIN, errno.ENOBUFS)
+"""Then the request is lost, as on any full link."""
 HEADER = struct.Struct("!BBHHH")
 STAMP = struct.Struct("!Q")
 
@@ -47,8 +49,11 @@ def exchange(wire: socket.socket, count: int, payload_bytes: int) -> list[tuple[
     begin = heard = time.monotonic()
     while len(seen) < count and time.monotonic() < min(begin + MOST_S, heard + SILENCE_S):
         for number in range(len(sent), min(len(sent) + BATCH, count)):
-            with contextlib.suppress(BlockingIOError):  # a full queue loses it, as a full link would
+            try:
                 wire.send(request(ours, number, payload_bytes))
+            except OSError as error:
+                if error.errno not in QUEUE_IS_FULL:
+                    raise
             sent.append(time.monotonic())
             heard = sent[-1]
         gap_s = GAP_S if len(sent) < count else SILENCE_S

@@ -26,6 +26,7 @@ from jepsen_blk.lab.seams import (
 )
 
 _PROBE_TIMEOUT_S = 0.5
+_PROBE_ECHOES = 3
 _ECHO = Path(__file__).with_name("echo.py")
 _ECHO_TIMEOUT_S = 10.0
 _OUR_QDISCS = ("tbf", "netem")
@@ -94,7 +95,7 @@ class CommandNetwork:
         """Probe the path with a new connection, or with an echo where it has no port that answers."""
         route = self._route(node, path)
         if not route.port:
-            return (await self.echo(node, path, 1)).received == 1
+            return (await self.echo(node, path, _PROBE_ECHOES)).received > 0
         script = f"exec 3<>/dev/tcp/{route.far[0].address}/{route.port}"
         try:
             await route.near.node.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from jepsen_blk.lab.seams import Impairment
@@ -11,7 +11,7 @@ from nemesis.on_paths import OnPaths
 
 
 @dataclass(slots=True)
-class Impaired(OnPaths):
+class Impaired(OnPaths, ABC):
     """A fault that impairs a node's paths; implements nemesis.fault.Impairing."""
 
     @abstractmethod

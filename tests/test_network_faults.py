@@ -7,7 +7,7 @@ import pytest
 from live_stage import LiveStage
 
 from jepsen_blk.lab.network import CommandNetwork
-from jepsen_blk.lab.seams import Direction, Path_
+from jepsen_blk.lab.seams import Direction, Latency, Path_
 from nemesis.catalogue import make_fault
 
 pytestmark = pytest.mark.lab
@@ -100,3 +100,12 @@ def test_a_path_that_stays_bad_is_not_healed(live: LiveStage, monkeypatch: pytes
     assert (over.data["proven"], over.data["healed"]) == (True, False)
     assert over.data["why"].startswith("healing: ")
     live.do(live.lab.network.heal("x", Path_.MIGRATION))
+
+
+def test_latency_is_proven_or_has_a_reason_why_this_lab_cannot(live: LiveStage) -> None:
+    reason = live.do(live.prepared.why_not(Latency(20)))
+    *_, over = live.play(make_fault("latency", {"duration_s": 0.1}))
+    assert (over.data["proven"], over.data["healed"]) == (not reason, True)
+    if reason:
+        assert "netem" in reason
+        assert "qdisc kind is unknown" in over.data["why"]

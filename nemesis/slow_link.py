@@ -14,7 +14,7 @@ from nemesis.impaired import Impaired
 _PAYLOAD_BYTES = 1400
 _FEWEST, _MOST = 64, 4000
 _PROBE_S = 0.4
-_TOLERANCE = 1.25
+_TOLERANCE = 1.4
 _CLEARLY = 2.0
 
 
@@ -50,7 +50,8 @@ class SlowLink(Impaired):
         """The paths are faster than the limit again, and the guest completes operations."""
         whole = await self.require_whole(stage)
         for path in self.paths() if self._node else ():
-            whole += f" at {await self._require_faster(stage, path, _TOLERANCE):.0f} Mbit/s"
+            rate = await self._require_faster(stage, path, _TOLERANCE)
+            whole += f"; {path.value} carries {rate:.0f} Mbit/s"
         return f"{whole}; {await require_working(stage)}"
 
     async def _require_faster(self, stage: Stage, path: Path_, times: float) -> float:

@@ -1,6 +1,7 @@
 """A lab with a working guest that several tests' faults act on, one after the other."""
 
 import asyncio
+import gc
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,4 @@ class LiveStage:
         self._runner.close()
         self.stage.events.close()
         self._journal.close()
+        gc.collect()  # a QEMU that ended by itself is complained of when collected: here, not in a later test

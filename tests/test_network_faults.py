@@ -1,14 +1,17 @@
 """The faults of the network on a real lab: proven, healed, and not proven where nothing was injected."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from live_stage import LiveStage
 
+from jepsen_blk.errors import LabError
 from jepsen_blk.lab.network import CommandNetwork
-from jepsen_blk.lab.seams import Direction, Latency, Path_
+from jepsen_blk.lab.seams import Direction, Latency, Migration, Path_, RateLimit
 from nemesis.catalogue import make_fault
+from nemesis.fault import Fault, NotProven, Stage
 
 pytestmark = pytest.mark.lab
 
@@ -20,6 +23,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("one-way", {"lost": "answers", "path": "migration"}, "(0 from it and"),
     ("flapping", {"times": 3, "gap_s": 0}, "x cannot reach"),
     ("reset", {}, "killed: 1 on storage; x reaches: storage; its guest is in io-error"),
+    ("reset", {"path": "all"}, "of x killed: 1 on storage, 0 on migration"),
     ("loss", {"percent": 20, "path": "all"}, "storage lost"),
     ("slow-link", {"mbit_per_s": 8}, "storage carries"),
     ("slow-link", {"mbit_per_s": 8, "path": "migration", "node": "other"}, "y: migration carries"),
@@ -109,3 +113,46 @@ def test_latency_is_proven_or_has_a_reason_why_this_lab_cannot(live: LiveStage) 
     if reason:
         assert "netem" in reason
         assert "qdisc kind is unknown" in over.data["why"]
+
+
+def test_a_reset_migration_fails_and_the_guest_works_on_where_it_is(live: LiveStage) -> None:
+    stage, network = live.stage, live.lab.network
+    fault = make_fault("reset", {"path": "migration", "duration_s": 0.01})
+
+    async def test() -> None:
+        await network.impair("x", Path_.MIGRATION, RateLimit(50))  # 20 s for the guest's memory
+        moving = asyncio.create_task(stage.hand_over())
+        await fault.setup(stage)
+        await fault.inject(stage)
+        while "1 on migration" not in await _proof(fault, stage):
+            await fault.inject(stage)
+        with pytest.raises(LabError, match="the migration failed on x"):
+            await moving
+        await fault.heal(stage)
+        assert "the guest works on x" in await fault.prove_healed(stage)
+
+    live.do(test())
+
+
+async def _proof(fault: Fault, stage: Stage) -> str:
+    """What proves the fault, or why it is not proven."""
+    try:
+        return await fault.prove(stage)
+    except NotProven as error:
+        return str(error)
+
+
+def test_a_migration_over_a_slow_link_takes_the_time_that_the_link_needs(live: LiveStage) -> None:
+    stage = live.stage
+    fault = make_fault("slow-link", {"path": "migration", "mbit_per_s": 200})
+
+    async def test() -> Migration:
+        await fault.setup(stage)
+        await fault.inject(stage)
+        migration = await stage.hand_over()
+        await fault.heal(stage)
+        assert "x reaches: migration; migration carries" in await fault.prove_healed(stage)
+        return migration
+
+    migration = live.do(test())
+    assert migration.total_ms > 0.9 * migration.transferred_bytes * 8 / 200_000

@@ -32,7 +32,8 @@ _ECHO_TIMEOUT_S = 10.0
 _OUR_QDISCS = ("tbf", "netem")
 _QUEUE_S = 0.4
 _SMALLEST_QUEUE_BYTES = 128 << 10
-_BURST_BYTES = 16 << 10
+_BURST_S, _BURST_BYTES = 0.01, (3 << 10, 16 << 10)
+"""What may go at once after a silence: little of what an echo's burst measures the rate by."""
 _MOST_DELAYED_PACKETS = 100_000
 
 
@@ -116,7 +117,7 @@ class CommandNetwork:
         """Send a burst of echo requests of the node along the path."""
         route = self._route(node, path)
         done = await route.near.node.run(
-            ["python3", "-", route.far[0].address, str(count), str(payload_bytes)],
+            ["python3", "-I", "-S", "-", route.far[0].address, str(count), str(payload_bytes)],
             stdin=_ECHO.read_text(encoding="utf-8"),
             timeout_s=_ECHO_TIMEOUT_S,
         )
@@ -147,7 +148,8 @@ async def _impair(route: Route, impairment: Impairment, table: str) -> None:
         case RateLimit(mbit_per_s):
             bytes_per_s = mbit_per_s * 125_000
             queue = max(_SMALLEST_QUEUE_BYTES, round(bytes_per_s * _QUEUE_S))
-            rate = ["tbf", "rate", f"{round(mbit_per_s * 1000)}kbit", "burst", str(_BURST_BYTES)]
+            burst = min(max(round(bytes_per_s * _BURST_S), _BURST_BYTES[0]), _BURST_BYTES[1])
+            rate = ["tbf", "rate", f"{round(mbit_per_s * 1000)}kbit", "burst", str(burst)]
             await _queue(route, [*rate, "limit", str(queue)])
         case Latency(delay_ms, jitter_ms, reorder_percent, duplicate_percent):
             late = [

@@ -115,7 +115,7 @@ class Echoes:
     rtt_ms: float
     """The median, or 0 without an answer."""
     mbit_per_s: float
-    """The rate at which the later half of the answers came, or 0 where there were too few."""
+    """The rate of the fastest stretch of the answers, or 0 where there were too few."""
 
 
 class Network(Protocol):

@@ -23,7 +23,7 @@ RECEIVE_BUFFER_BYTES = 4 << 20
 FEWEST_FOR_A_RATE = 16
 RATE_WINDOW = 128
 SO_TIMESTAMPNS = 35
-"""Not among Python's names: the kernel says when a packet came, however late this process takes it in."""
+"""Not among Python's names; the kernel says when a packet came, however late this process takes it in."""
 IP_HEADERS_BYTES = 28
 QUEUE_IS_FULL = (errno.EAGAIN, errno.ENOBUFS)
 """Then the request is lost, as on any full link."""
@@ -102,14 +102,13 @@ def summary(answers: list[tuple[int, float, float]], count: int, packet_bytes: i
     """Sum the answers up in the fields of lab.seams.Echoes."""
     first = {number: (sent, came) for number, sent, came in reversed(answers)}
     numbers = list(dict.fromkeys(number for number, _, _ in answers))
+    rtts = sorted(came - sent for sent, came in first.values())
     return {
         "sent": count,
         "received": len(numbers),
         "duplicates": len(answers) - len(numbers),
         "out_of_order": sum(later < earlier for earlier, later in itertools.pairwise(numbers)),
-        "rtt_ms": sorted(1e3 * (came - sent) for sent, came in first.values())[len(first) // 2]
-        if first
-        else 0.0,
+        "rtt_ms": 1e3 * rtts[len(rtts) // 2] if rtts else 0.0,
         "mbit_per_s": fastest([first[number][1] for number in numbers]) * packet_bytes * 8 / 1e6,
     }
 

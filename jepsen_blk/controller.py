@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jepsen_blk.errors import LabError
+from jepsen_blk.errors import LabError, UserError
 from jepsen_blk.history.events import EventLog
 from jepsen_blk.history.journal import JournalWriter
 from jepsen_blk.judge import EVENTS, JOURNAL, SPEC, judge_run, write_results
@@ -32,7 +32,8 @@ from jepsen_blk.report.html import render_report
 from jepsen_blk.report.view import NullView, View
 from jepsen_blk.spec import Spec, dump_spec
 from jepsen_blk.store import new_run
-from nemesis.fault import Stage
+from nemesis.catalogue import make_fault
+from nemesis.fault import Impairing, Stage
 from nemesis.plan import Plan, write_plan
 from nemesis.play import play
 from nemesis.schedule import make_plan
@@ -73,6 +74,7 @@ async def run_test(
     plan = repeated.plan if repeated else make_plan(spec)
     view.phase("preparing the guest")
     prepared = await prepare_lab(spec)
+    await _refuse_unoffered(plan, prepared)
     run_dir = new_run(store, spec.name)
     (run_dir / SPEC).write_text(dump_spec(spec), encoding="utf-8")
     write_plan(run_dir, plan)
@@ -90,6 +92,16 @@ async def run_test(
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
     return outcome
+
+
+async def _refuse_unoffered(plan: Plan, prepared: PreparedLab) -> None:
+    """Raise UserError for the first fault that the lab cannot do, before anything runs."""
+    faults = [make_fault(step.fault, step.options) for step in plan.steps]
+    asked = {fault.impairment(): fault.name for fault in faults if isinstance(fault, Impairing)}
+    for impairment, name in asked.items():
+        reason = await prepared.why_not(impairment)
+        if reason:
+            raise UserError(f"nemesis {name}: this lab cannot do it: {reason}")
 
 
 async def _record(

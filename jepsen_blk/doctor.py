@@ -29,6 +29,7 @@ PACKAGES = {
     "nft": "nftables",
     "ip": "iproute2",
     "ss": "iproute2",
+    "tc": "iproute2",
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "mount": "mount",

@@ -9,14 +9,24 @@ from pydantic import TypeAdapter, ValidationError
 
 from jepsen_blk.errors import SpecError
 from nemesis.fault import Fault
+from nemesis.flapping import Flapping
 from nemesis.hold import Hold
+from nemesis.latency import LatePackets
+from nemesis.loss import PacketLoss
 from nemesis.lost_path_migration import LostPathMigration
 from nemesis.migrate import Migrate
+from nemesis.one_way import OneWay
 from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
+from nemesis.reset import Reset
+from nemesis.slow_link import SlowLink
 
 FAULTS: dict[str, type[Any]] = {
-    fault.name: fault for fault in (Hold, LostPathMigration, Migrate, PathLoss, Pause)
+    fault.name: fault
+    for fault in (
+        *(Hold, LostPathMigration, Migrate, Pause),
+        *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
+    )
 }
 
 

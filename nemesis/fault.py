@@ -13,12 +13,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.handoff import Handoff, run_handoff
 from jepsen_blk.history.events import EventLog
-from jepsen_blk.lab.seams import Guest, GuestState, Lab, Migration
+from jepsen_blk.lab.seams import Guest, GuestState, Impairment, Lab, Migration
 from jepsen_blk.spec import HandoffSpec
 
 _HEAL_TIMEOUT_S = 30.0
@@ -125,6 +125,14 @@ class Fault(Protocol):
         """Say what was seen that proves the healing; raise NotProven if it was not seen."""
 
 
+@runtime_checkable
+class Impairing(Protocol):
+    """A fault that not every lab can do: its nodes' kernels have to have what it impairs paths with."""
+
+    def impairment(self) -> Impairment:
+        """Say what the lab has to be able to do."""
+
+
 async def run_fault(fault: Fault, stage: Stage) -> None:
     """Take a fault through its life; what the fault or the lab did is in the events, never raised.
 
@@ -200,6 +208,18 @@ async def let_run(stage: Stage) -> None:
     """Let the guest run where it is, if an I/O error, a pause or an unfinished handoff has stopped it."""
     if await stage.lab.hypervisor.state(stage.guest_node) in (GuestState.IO_ERROR, GuestState.PAUSED):
         await stage.lab.hypervisor.resume(stage.guest_node)
+
+
+async def let_work(stage: Stage) -> None:
+    """Let the guest run until it completes operations: an I/O error may come after what it is due to.
+
+    The bound is that of the healing.
+    """
+    before = stage.operations()
+    while stage.operations() == before:
+        await stage.require_alive()
+        await let_run(stage)
+        await asyncio.sleep(_POLL_S)
 
 
 async def require_working(stage: Stage) -> str:

@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import Stage
+from nemesis.fault import Stage, let_run
 from nemesis.hold import Hold
 from nemesis.path_loss import PathLoss
 
@@ -83,7 +83,8 @@ class LostPathMigration:
     async def heal(self, stage: Stage) -> None:
         """Release the write, mend the path, let the guest run; a quiesced one reads before it works on."""
         await self._hold.heal(stage)
-        await self._loss.heal(stage)
+        await self._loss.mend(stage)
+        await let_run(stage)
         if self._quiesced:
             await self._hold.prove_healed(stage)
             await stage.read_all()

@@ -11,6 +11,7 @@ from jepsen_blk.controller import Outcome, run_test
 from jepsen_blk.demo import TESTS, DemoTest, demo_spec, is_as_told
 from jepsen_blk.history.events import read_events
 from jepsen_blk.judge import judge_run
+from jepsen_blk.lab.network import CommandNetwork
 from jepsen_blk.spec import make_spec
 from nemesis.catalogue import FAULTS
 from nemesis.fault import Stage
@@ -57,6 +58,30 @@ def test_every_single_fault_is_proven_and_healed_without_an_anomaly(tmp_path: Pa
     assert [fault["name"] for fault in outcome.results["faults"]] == [fault["fault"] for fault in faults]
     assert all(fault["proven"] and fault["healed"] for fault in outcome.results["faults"])
     assert (outcome.verdict, outcome.results["reasons"]) == ("pass", [])
+
+
+def test_a_run_under_a_bad_network_passes_with_every_fault_proven(tmp_path: Path) -> None:
+    faults = [
+        {"fault": "one-way", "options": {"duration_s": 0.2, "lost": "answers"}},
+        {"fault": "loss", "options": {"duration_s": 0.2, "percent": 10}},
+        {"fault": "slow-link", "options": {"duration_s": 0.2, "mbit_per_s": 10}},
+        {"fault": "reset", "options": {"duration_s": 0.1}},
+        {"fault": "flapping", "options": {"duration_s": 0.1, "times": 2}},
+    ]
+    outcome = run(tmp_path, nemesis=faults, storage={"write_latency_ms": 20})
+    assert all(fault["proven"] and fault["healed"] for fault in outcome.results["faults"])
+    assert len(outcome.results["faults"]) == len(faults)
+    assert (outcome.verdict, outcome.results["reasons"]) == ("pass", []), outcome.results
+
+
+def test_a_run_whose_cut_did_not_come_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*args: Any) -> None: ...
+
+    monkeypatch.setattr(CommandNetwork, "cut", nothing)
+    outcome = run(tmp_path, nemesis=[{"fault": "one-way"}])
+    assert outcome.verdict == "unknown"
+    why = "the storage path of x still carries new connections"
+    assert outcome.results["reasons"] == [f"fault one-way was not proven: {why}"]
 
 
 def test_a_stock_storage_daemon_shows_the_stale_overwrite_too(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
-from jepsen_blk.lab.network import CommandNetwork, End, Route
-from jepsen_blk.lab.seams import Path_
+from jepsen_blk.lab.network import CommandNetwork, End, Route, why_not
+from jepsen_blk.lab.seams import Direction, Dropped, Latency, Loss, Path_, RateLimit
 
 PORT = 9000
 ECHO = f"""
@@ -70,6 +70,87 @@ def test_a_reset_kills_the_established_connections_and_counts_them(tmp_path: Pat
         assert await network.reset("x", Path_.STORAGE) == 1
         await client.wait(10)
         assert "end 1" in (tmp_path / "client").read_text()
+
+    asyncio.run(lab(scenario, tmp_path / "log"))
+
+
+@pytest.mark.parametrize("direction", [Direction.OUT, Direction.IN])
+def test_a_one_way_cut_drops_at_the_receiver_of_that_direction_alone(
+    direction: Direction, tmp_path: Path
+) -> None:
+    async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
+        await network.cut("x", Path_.STORAGE, direction)
+        assert await network.dropped("x", Path_.STORAGE) == Dropped(0, 0)
+        assert not await network.reachable("x", Path_.STORAGE)
+        assert (await network.echo("x", Path_.STORAGE, 3)).received == 0
+        dropped = await network.dropped("x", Path_.STORAGE)
+        lost, kept = (dropped.out, dropped.in_) if direction is Direction.OUT else (dropped.in_, dropped.out)
+        assert lost >= 4
+        assert kept == 0
+        await network.heal("x", Path_.STORAGE)
+        assert await network.dropped("x", Path_.STORAGE) == Dropped(0, 0)
+        assert (await network.echo("x", Path_.STORAGE, 3)).received == 3
+
+    asyncio.run(lab(scenario, tmp_path / "log"))
+
+
+def test_a_path_without_a_port_is_probed_by_an_echo(tmp_path: Path) -> None:
+    async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
+        route = Route(End(near, "10.1.0.2"), (End(far, "10.1.0.1"),))
+        network = CommandNetwork({("x", Path_.MIGRATION): route})
+        assert await network.reachable("x", Path_.MIGRATION)
+        await network.cut("x", Path_.MIGRATION)
+        assert not await network.reachable("x", Path_.MIGRATION)
+
+    asyncio.run(lab(scenario, tmp_path / "log"))
+
+
+def test_a_loss_is_seen_by_echoes_and_counted_where_it_happens(tmp_path: Path) -> None:
+    async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
+        whole = await network.echo("x", Path_.STORAGE, 1000)
+        assert (whole.received, whole.duplicates, whole.out_of_order) == (1000, 0, 0)
+        await network.impair("x", Path_.STORAGE, Loss(50))
+        lossy = await network.echo("x", Path_.STORAGE, 1000)
+        assert 150 < lossy.received < 350  # a quarter: both directions lose half
+        dropped = await network.dropped("x", Path_.STORAGE)
+        assert dropped.out + dropped.in_ == 1000 - lossy.received
+        assert min(dropped.out, dropped.in_) > 100
+        await network.heal("x", Path_.STORAGE)
+        assert (await network.echo("x", Path_.STORAGE, 1000)).received == 1000
+
+    asyncio.run(lab(scenario, tmp_path / "log"))
+
+
+def test_a_rate_limit_is_the_rate_that_echoes_come_at(tmp_path: Path) -> None:
+    async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
+        fast = await network.echo("x", Path_.STORAGE, 200, 1400)
+        await network.impair("x", Path_.STORAGE, RateLimit(4))
+        slow = await network.echo("x", Path_.STORAGE, 200, 1400)
+        assert 3 < slow.mbit_per_s < 4.4
+        assert fast.mbit_per_s > 20
+        await network.impair("x", Path_.STORAGE, RateLimit(8))  # takes the place of the first
+        await network.heal("x", Path_.STORAGE)
+        assert (await network.echo("x", Path_.STORAGE, 200, 1400)).mbit_per_s > 20
+        await network.heal("x", Path_.STORAGE)
+
+    asyncio.run(lab(scenario, tmp_path / "log"))
+
+
+def test_what_the_kernel_offers_works_and_what_it_lacks_has_a_reason(tmp_path: Path) -> None:
+    async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
+        assert await why_not(near, Loss(1)) == await why_not(near, RateLimit(1)) == ""
+        late = Latency(delay_ms=50, reorder_percent=20, duplicate_percent=20)
+        reason = await why_not(near, late)
+        if reason:
+            assert "netem" in reason
+            with pytest.raises(LabError, match="netem"):
+                await network.impair("x", Path_.STORAGE, late)
+        else:
+            await network.impair("x", Path_.STORAGE, late)
+            echoes = await network.echo("x", Path_.STORAGE, 500)
+            assert echoes.rtt_ms >= 40
+            assert min(echoes.duplicates, echoes.out_of_order) > 0
+        await network.heal("x", Path_.STORAGE)
 
     asyncio.run(lab(scenario, tmp_path / "log"))
 

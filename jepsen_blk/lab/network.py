@@ -1,18 +1,40 @@
-"""Network faults by `nft` and `ss` over any Node: one implementation for the local lab and for SSH.
+"""Network faults by `nft`, `tc` and `ss` over any Node: one implementation for the local lab and for SSH.
 
-A cut drops on the RECEIVING side of both ends. Dropping in the sender's output would not be loss:
-TCP sees the local refusal and waits in its persist timer, so nothing would ever be retransmitted.
+Packets are dropped on the RECEIVING side. Dropping in the sender's output would not be loss: TCP sees the
+local refusal and waits in its persist timer, so nothing would ever be retransmitted. The tables are of
+family `ip`, and no queue here loses on purpose, so that ARP goes on: a path does not break by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.lab.seams import Node, Path_
+from jepsen_blk.lab.seams import (
+    Direction,
+    Dropped,
+    Echoes,
+    Impairment,
+    Latency,
+    Loss,
+    Node,
+    Path_,
+    RateLimit,
+)
 
 _PROBE_TIMEOUT_S = 0.5
+_PROBE_ECHOES = 3
+_ECHO = Path(__file__).with_name("echo.py")
+_ECHO_TIMEOUT_S = 10.0
+_OUR_QDISCS = ("tbf", "netem")
+_QUEUE_S = 0.4
+_SMALLEST_QUEUE_BYTES = 128 << 10
+_BURST_S, _BURST_BYTES = 0.01, (3 << 10, 16 << 10)
+"""What may go at once after a silence: little of what an echo's burst measures the rate by."""
+_MOST_DELAYED_PACKETS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +55,32 @@ class Route:
 
 
 class CommandNetwork:
-    """Cuts, resets and probes paths with commands on the nodes."""
+    """Cuts, impairs, resets and probes paths with commands on the nodes."""
 
     def __init__(self, routes: Mapping[tuple[str, Path_], Route]) -> None:
         self._routes = dict(routes)
 
-    async def cut(self, node: str, path: Path_) -> None:
-        """Drop every packet of the path in both directions."""
+    async def cut(self, node: str, path: Path_, direction: Direction = Direction.BOTH) -> None:
+        """Drop every packet of the path in that direction."""
         route = self._route(node, path)
-        await self._drop(route.near, route.far, _table(node, path))
-        for end in route.far:
-            await self._drop(end, (route.near,), _table(node, path))
+        for receiver, sender in _hops(route, direction):
+            await _drop(receiver, sender, _table(node, path), "")
+
+    async def impair(self, node: str, path: Path_, impairment: Impairment) -> None:
+        """Make the path worse without cutting it; raises LabError where the kernel cannot."""
+        await _impair(self._route(node, path), impairment, _table(node, path))
 
     async def heal(self, node: str, path: Path_) -> None:
-        """Undo `cut`; no error if it was not cut."""
+        """Undo `cut` and `impair`; no error if there is nothing to undo."""
         route = self._route(node, path)
         table = _table(node, path)
         for end in (route.near, *route.far):
             # An empty declaration first makes the deletion succeed whether or not the table stood.
             await end.node.run(["nft", "-f", "-"], stdin=f"table ip {table} {{}}\ndelete table ip {table}\n")
+        device = await _device(route)
+        shown = await route.near.node.run(["tc", "-j", "qdisc", "show", "dev", device])
+        if any(qdisc.get("root") and qdisc["kind"] in _OUR_QDISCS for qdisc in json.loads(shown.stdout)):
+            await route.near.node.run(["tc", "qdisc", "del", "dev", device, "root"])
 
     async def reset(self, node: str, path: Path_) -> int:
         """Kill the node's established connections on the path; return how many there were."""
@@ -64,10 +93,10 @@ class CommandNetwork:
         return killed
 
     async def reachable(self, node: str, path: Path_) -> bool:
-        """Probe the path with a new connection of the node."""
+        """Probe the path with a new connection, or with an echo where it has no port that answers."""
         route = self._route(node, path)
         if not route.port:
-            raise LabError(f"the {path.value} path of {node} has no port to probe")
+            return (await self.echo(node, path, _PROBE_ECHOES)).received > 0
         script = f"exec 3<>/dev/tcp/{route.far[0].address}/{route.port}"
         try:
             await route.near.node.run(
@@ -77,23 +106,109 @@ class CommandNetwork:
             return False
         return True
 
-    async def _drop(self, at: End, sources: Sequence[End], table: str) -> None:
-        addresses = ", ".join(end.address for end in sources)
-        rules = (
-            f"table ip {table} {{\n"
-            "  chain input {\n"
-            "    type filter hook input priority 0; policy accept;\n"
-            f"    ip saddr {{ {addresses} }} ip daddr {at.address} counter drop\n"
-            "  }\n"
-            "}\n"
+    async def dropped(self, node: str, path: Path_) -> Dropped:
+        """Return what the drops of `cut` and `impair` have counted at either end."""
+        route = self._route(node, path)
+        table = _table(node, path)
+        out = [await _dropped_at(end, table) for end in route.far]
+        return Dropped(out=sum(out), in_=await _dropped_at(route.near, table))
+
+    async def echo(self, node: str, path: Path_, count: int, payload_bytes: int = 56) -> Echoes:
+        """Send a burst of echo requests of the node along the path."""
+        route = self._route(node, path)
+        done = await route.near.node.run(
+            ["python3", "-I", "-S", "-", route.far[0].address, str(count), str(payload_bytes)],
+            stdin=_ECHO.read_text(encoding="utf-8"),
+            timeout_s=_ECHO_TIMEOUT_S,
         )
-        await at.node.run(["nft", "-f", "-"], stdin=rules)
+        return Echoes(**json.loads(done.stdout))
 
     def _route(self, node: str, path: Path_) -> Route:
         try:
             return self._routes[node, path]
         except KeyError as error:
             raise LabError(f"node {node} has no {path.value} path") from error
+
+
+async def why_not(node: Node, impairment: Impairment) -> str:
+    """Say why the node's kernel cannot impair a path like that, as seen on its loopback; empty if it can."""
+    loopback = End(node, "127.0.0.1")
+    try:
+        await _impair(Route(loopback, (loopback,)), impairment, "jepsen_blk_why_not")
+    except LabError as error:
+        return str(error)
+    return ""
+
+
+async def _impair(route: Route, impairment: Impairment, table: str) -> None:
+    match impairment:
+        case Loss(percent):
+            for receiver, sender in _hops(route, Direction.BOTH):
+                await _drop(receiver, sender, table, f"numgen random mod 10000 < {round(percent * 100)}")
+        case RateLimit(mbit_per_s):
+            bytes_per_s = mbit_per_s * 125_000
+            queue = max(_SMALLEST_QUEUE_BYTES, round(bytes_per_s * _QUEUE_S))
+            burst = min(max(round(bytes_per_s * _BURST_S), _BURST_BYTES[0]), _BURST_BYTES[1])
+            rate = ["tbf", "rate", f"{round(mbit_per_s * 1000)}kbit", "burst", str(burst)]
+            await _queue(route, [*rate, "limit", str(queue)])
+        case Latency(delay_ms, jitter_ms, reorder_percent, duplicate_percent):
+            late = [
+                "netem",
+                "limit",
+                str(_MOST_DELAYED_PACKETS),
+                "delay",
+                f"{delay_ms:g}ms",
+                f"{jitter_ms:g}ms",
+            ]
+            late += ["reorder", f"{reorder_percent:g}%"] if reorder_percent else []
+            late += ["duplicate", f"{duplicate_percent:g}%"] if duplicate_percent else []
+            await _queue(route, late)
+
+
+async def _queue(route: Route, qdisc: list[str]) -> None:
+    """Have what the near end sends wait in a queue of that kind."""
+    await route.near.node.run(["tc", "qdisc", "replace", "dev", await _device(route), "root", *qdisc])
+
+
+async def _device(route: Route) -> str:
+    """Return the device by which the near end reaches the far one."""
+    found = await route.near.node.run(["ip", "-j", "route", "get", route.far[0].address])
+    return str(json.loads(found.stdout)[0]["dev"])
+
+
+def _hops(route: Route, direction: Direction) -> Iterator[tuple[End, End]]:
+    """Every receiver and its sender, in that direction."""
+    for far in route.far:
+        if direction is not Direction.IN:
+            yield far, route.near
+        if direction is not Direction.OUT:
+            yield route.near, far
+
+
+async def _drop(receiver: End, sender: End, table: str, which: str) -> None:
+    """Drop what comes from the sender: all of it, or `which` of it."""
+    rules = (
+        f"table ip {table} {{\n"
+        "  chain input {\n"
+        "    type filter hook input priority 0; policy accept;\n"
+        f"    ip saddr {sender.address} ip daddr {receiver.address} {which} counter drop\n"
+        "  }\n"
+        "}\n"
+    )
+    await receiver.node.run(["nft", "-f", "-"], stdin=rules)
+
+
+async def _dropped_at(end: End, table: str) -> int:
+    """Add up what the counters of the table's rules say; 0 where there is no such table."""
+    shown = await end.node.run(["nft", "-j", "list", "ruleset"])
+    rules = (item["rule"] for item in json.loads(shown.stdout)["nftables"] if "rule" in item)
+    return sum(
+        int(part["counter"]["packets"])
+        for rule in rules
+        if rule["table"] == table
+        for part in rule["expr"]
+        if "counter" in part
+    )
 
 
 def _table(node: str, path: Path_) -> str:

@@ -61,20 +61,86 @@ class Path_(StrEnum):
     MIGRATION = "migration"
 
 
-class Network(Protocol):
-    """Cuts, resets and probes paths. `node` is the end whose path it is."""
+class Direction(StrEnum):
+    """A direction of a path, as its node sees it."""
 
-    async def cut(self, node: str, path: Path_) -> None:
-        """Drop every packet of the path in both directions."""
+    BOTH = "both"
+    OUT = "out"
+    IN = "in"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Some packets of either direction are lost."""
+
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What the node sends is slowed down to a rate."""
+
+    mbit_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """What the node sends comes late, and some of it out of order or twice."""
+
+    delay_ms: float
+    jitter_ms: float = 0.0
+    reorder_percent: float = 0.0
+    duplicate_percent: float = 0.0
+
+
+Impairment = Loss | RateLimit | Latency
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """How many packets the faults of a path have dropped, by direction."""
+
+    out: int
+    in_: int
+
+
+@dataclass(frozen=True, slots=True)
+class Echoes:
+    """What a burst of echo requests saw of a path; `received` counts each request once."""
+
+    sent: int
+    received: int
+    duplicates: int
+    out_of_order: int
+    rtt_ms: float
+    """The median, or 0 without an answer."""
+    mbit_per_s: float
+    """The rate of the fastest stretch of the answers, or 0 where there were too few."""
+
+
+class Network(Protocol):
+    """Cuts, impairs, resets and probes paths. `node` is the end whose path it is."""
+
+    async def cut(self, node: str, path: Path_, direction: Direction = Direction.BOTH) -> None:
+        """Drop every packet of the path in that direction."""
+
+    async def impair(self, node: str, path: Path_, impairment: Impairment) -> None:
+        """Make the path worse without cutting it; raises LabError where the lab cannot."""
 
     async def reset(self, node: str, path: Path_) -> int:
         """Kill the node's established connections on the path; return how many there were."""
 
     async def heal(self, node: str, path: Path_) -> None:
-        """Undo `cut`; no error if it was not cut."""
+        """Undo `cut` and `impair`; no error if there is nothing to undo."""
 
     async def reachable(self, node: str, path: Path_) -> bool:
-        """Probe the path with a new connection of the node."""
+        """Probe the path with a new connection of the node, or an echo where no port is known to answer."""
+
+    async def dropped(self, node: str, path: Path_) -> Dropped:
+        """Return what `cut` and `impair` have dropped since; nothing once the path is healed."""
+
+    async def echo(self, node: str, path: Path_, count: int, payload_bytes: int = 56) -> Echoes:
+        """Send a burst of echo requests of the node along the path."""
 
 
 class GuestState(StrEnum):
@@ -229,6 +295,9 @@ class PreparedLab(Protocol):
     @property
     def environment(self) -> dict[str, str]:
         """What the lab is made of: versions, kernel, accelerator and why."""
+
+    async def why_not(self, impairment: Impairment) -> str:
+        """Say why the lab's nodes cannot impair a path like that; empty if they can."""
 
     async def up(self, run_dir: Path, stream: GuestStream) -> Lab:
         """Bring it up with the guest running; raises LabError, and leaves nothing behind then."""

@@ -23,8 +23,8 @@ from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
 from jepsen_blk.lab.local.qemu import BINARY, Machine
 from jepsen_blk.lab.local.snapshot import ensure_snapshot
 from jepsen_blk.lab.local.storage_node import start_storage, storage_ports
-from jepsen_blk.lab.network import CommandNetwork, End, Route
-from jepsen_blk.lab.seams import GuestStream, Path_
+from jepsen_blk.lab.network import CommandNetwork, End, Route, why_not
+from jepsen_blk.lab.seams import GuestStream, Impairment, Path_
 from jepsen_blk.spec import Spec
 from jepsen_blk.storage.control import StorageControl
 from jepsen_blk.storage.used_device import refuse_used_device, wipe_device
@@ -51,6 +51,14 @@ class PreparedLocalLab:
     machine: Machine
     snapshot: Path
     environment: dict[str, str]
+
+    async def why_not(self, impairment: Impairment) -> str:
+        """Try it on a loopback, in namespaces of the same kernel; return the refusal."""
+        namespaces = await Namespaces.create()
+        try:
+            return await why_not(await namespaces.node("trial"), impairment)
+        finally:
+            await namespaces.destroy()
 
     async def up(self, run_dir: Path, stream: GuestStream) -> LocalLab:
         """Bring the lab up with the guest running on X and Y's QEMU waiting."""

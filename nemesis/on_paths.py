@@ -1,0 +1,92 @@
+"""What the faults of the network share: whose paths they act on, how these are seen whole, and how healed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from jepsen_blk.lab.seams import Direction, Path_
+from nemesis.fault import NotProven, Stage, let_work, require_working
+
+_PATHS = {"storage": (Path_.STORAGE,), "migration": (Path_.MIGRATION,), "all": tuple(Path_)}
+
+
+@dataclass(slots=True)
+class OnPaths:
+    """A fault of a node's paths for `duration_s`; a fault of the catalogue adds how it begins and shows.
+
+    The node is chosen when the fault begins: the paths stay its own where the guest moves meanwhile.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    node: Literal["guest", "other"] = "guest"
+    path: Literal["storage", "migration", "all"] = "storage"
+    _node: str = field(default="", init=False, repr=False)
+
+    async def setup(self, stage: Stage) -> None:
+        """See that the paths are whole: a fault of a dead path would prove itself."""
+        self._node = stage.guest_node if self.node == "guest" else stage.other_node
+        for path in self.paths():
+            if not await stage.lab.network.reachable(self._node, path):
+                raise NotProven(f"the {path.value} path of {self._node} was dead before the fault")
+
+    async def dwell(self, stage: Stage) -> None:
+        """Leave it so."""
+        await asyncio.sleep(self.duration_s)
+
+    async def heal(self, stage: Stage) -> None:
+        """Mend the paths and let a stopped guest run on."""
+        await self.mend(stage)
+        await let_work(stage)
+
+    async def prove_healed(self, stage: Stage) -> str:
+        """The paths carry a new connection, and the guest completes operations again."""
+        return f"{await self.require_whole(stage)}; {await require_working(stage)}"
+
+    def paths(self) -> tuple[Path_, ...]:
+        """The paths that the fault acts on."""
+        return _PATHS[self.path]
+
+    async def cut(self, stage: Stage, direction: Direction) -> None:
+        """Cut the paths in that direction."""
+        for path in self.paths():
+            await stage.lab.network.cut(self._node, path, direction)
+            stage.events.emit("network", path.value, "cut", node=self._node, direction=direction.value)
+
+    async def require_cut(self, stage: Stage, direction: Direction) -> str:
+        """Raise NotProven unless new connections fail and packets were dropped in that direction only."""
+        counts = []
+        for path in self.paths():
+            if await stage.lab.network.reachable(self._node, path):
+                raise NotProven(f"the {path.value} path of {self._node} still carries new connections")
+            dropped = await stage.lab.network.dropped(self._node, path)
+            said = f"{dropped.out} from it and {dropped.in_} to it dropped"
+            wanted, unwanted = {
+                Direction.BOTH: (dropped.out, 0),  # what never arrives has no answer to drop
+                Direction.OUT: (dropped.out, dropped.in_),
+                Direction.IN: (dropped.in_, dropped.out),
+            }[direction]
+            if not wanted or unwanted:
+                raise NotProven(f"the {path.value} path of {self._node} was cut {direction.value}: {said}")
+            counts.append(f"{path.value} ({said})")
+        return f"{self._node} cannot reach: {', '.join(counts)}"
+
+    async def require_whole(self, stage: Stage) -> str:
+        """Raise NotProven unless the paths carry new connections."""
+        if not self._node:
+            return "no path was touched"
+        for path in self.paths():
+            if not await stage.lab.network.reachable(self._node, path):
+                raise NotProven(f"the {path.value} path of {self._node} is dead after healing")
+        return f"{self._node} reaches: {', '.join(path.value for path in self.paths())}"
+
+    async def mend(self, stage: Stage) -> None:
+        """Mend the paths only."""
+        for path in self.paths() if self._node else ():
+            await stage.lab.network.heal(self._node, path)
+            stage.events.emit("network", path.value, "healed", node=self._node)

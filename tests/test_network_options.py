@@ -1,0 +1,116 @@
+"""The options of the network faults, a lab that lacks the means for one, and what latency takes for proof."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_lab import PreparedFakeLab
+from test_fault import FakeHypervisor, ending, stage_in
+
+from jepsen_blk import controller
+from jepsen_blk.controller import run_test
+from jepsen_blk.errors import SpecError, UserError
+from jepsen_blk.lab.seams import Echoes, GuestState, Impairment, Latency, Loss, Path_
+from jepsen_blk.spec import Spec, make_spec
+from nemesis.catalogue import make_fault
+from nemesis.fault import Stage, run_fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "said"),
+    [
+        ("one-way", {"lost": "both"}, "lost: Input should be 'requests' or 'answers'"),
+        ("path-loss", {"node": "z"}, "node: Input should be 'guest' or 'other'"),
+        ("reset", {"path": "disk"}, "path: Input should be 'storage', 'migration' or 'all'"),
+        ("loss", {"percent": 100}, "percent: Input should be less than or equal to 90"),
+        ("slow-link", {"mbit_per_s": 0}, "mbit_per_s: Input should be greater than or equal to 0.5"),
+        ("flapping", {"times": 1}, "times: Input should be greater than or equal to 2"),
+        ("latency", {"delay_ms": 1}, "delay_ms: Input should be greater than or equal to 5"),
+        ("latency", {"duration_s": 0}, "duration_s: Input should be greater than 0"),
+        ("one-way", {"reset": True}, "reset: Unexpected keyword argument"),
+    ],
+)
+def test_a_mistaken_option_is_named_with_the_choices(fault: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        make_fault(fault, options)
+    assert str(caught.value) == f"nemesis {fault}: {said}"
+
+
+class LabWithoutNetem(PreparedFakeLab):
+    """Its kernel has no netem; it must not be brought up."""
+
+    async def why_not(self, impairment: Impairment) -> str:
+        return "unknown qdisc netem" if isinstance(impairment, Latency) else ""
+
+    async def up(self, *args: Any) -> Any:
+        pytest.fail("the lab was brought up")
+
+
+def test_a_fault_that_the_lab_cannot_do_is_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def prepare(spec: Spec) -> LabWithoutNetem:
+        return LabWithoutNetem(tmp_path, ())
+
+    monkeypatch.setattr(controller, "prepare_lab", prepare)
+    spec = make_spec({"nemesis": [{"fault": "loss"}, {"fault": "latency"}]})
+    with pytest.raises(UserError, match=r"^nemesis latency: this lab cannot do it: unknown qdisc netem$"):
+        asyncio.run(run_test(spec, tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
+class LateNetwork:
+    """Answers echoes as the test says: one answer for each probe, the last for all that follow."""
+
+    def __init__(self, *echoes: Echoes) -> None:
+        self.echoes = list(echoes)
+
+    async def reachable(self, node: str, path: Path_) -> bool:
+        return True
+
+    async def impair(self, node: str, path: Path_, impairment: Impairment) -> None: ...
+
+    async def heal(self, node: str, path: Path_) -> None: ...
+
+    async def echo(self, node: str, path: Path_, count: int) -> Echoes:
+        return self.echoes.pop(0) if len(self.echoes) > 1 else self.echoes[0]
+
+
+class Running(FakeHypervisor):
+    """Its guest runs."""
+
+    async def state(self, node: str) -> GuestState:
+        return GuestState.RUNNING
+
+
+def echoes(rtt_ms: float, *, duplicates: int = 0, out_of_order: int = 0) -> Echoes:
+    return Echoes(100, 100, duplicates, out_of_order, rtt_ms, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("during", "after", "proven", "healed"),
+    [
+        (echoes(21, duplicates=3, out_of_order=2), echoes(1), True, True),
+        (echoes(1, duplicates=3, out_of_order=2), echoes(1), False, True),
+        (echoes(21, out_of_order=2), echoes(1), False, True),
+        (echoes(21, duplicates=3), echoes(1), False, True),
+        (echoes(21, duplicates=3, out_of_order=2), echoes(21), True, False),
+    ],
+    ids=["all-seen", "no-delay", "no-duplicate", "in-order", "still-late"],
+)
+def test_latency_is_proven_by_all_that_was_asked_for(
+    during: Echoes, after: Echoes, proven: bool, healed: bool, tmp_path: Path
+) -> None:
+    options = {"duration_s": 0.001, "delay_ms": 20, "reorder_percent": 10, "duplicate_percent": 10}
+    stage: Stage = stage_in(tmp_path, Running())
+    stage.lab.network = LateNetwork(echoes(1), during, after)
+    completed = iter(range(1_000_000))
+    stage.operations = lambda: next(completed)
+    asyncio.run(run_fault(make_fault("latency", options), stage))
+    stage.events.close()
+    assert (ending(tmp_path)["proven"], ending(tmp_path)["healed"]) == (proven, healed)
+
+
+def test_impairments_are_told_apart_by_their_numbers() -> None:
+    assert len({Loss(1), Loss(1), Loss(2), Latency(1)}) == 3

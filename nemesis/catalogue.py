@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from jepsen_blk.errors import SpecError
 from nemesis.fault import Fault
+from nemesis.freeze import Freeze
 from nemesis.hold import Hold
 from nemesis.lost_path_migration import LostPathMigration
 from nemesis.migrate import Migrate
@@ -16,7 +17,7 @@ from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
 
 FAULTS: dict[str, type[Any]] = {
-    fault.name: fault for fault in (Hold, LostPathMigration, Migrate, PathLoss, Pause)
+    fault.name: fault for fault in (Freeze, Hold, LostPathMigration, Migrate, PathLoss, Pause)
 }
 
 

@@ -86,6 +86,7 @@ class GuestState(StrEnum):
     PAUSED = "paused"
     IO_ERROR = "io-error"
     MIGRATED = "migrated"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,19 @@ class Lab(Protocol):
     @property
     def guest_nodes(self) -> tuple[str, str]:
         """The node where the guest starts, and the one it can move to."""
+
+    @property
+    def storage_node(self) -> str:
+        """The node that serves the storage."""
+
+    async def freeze(self, node: str) -> None:
+        """Stop every process of the lab on the node, as on a machine that hangs; its kernel lives on."""
+
+    async def thaw(self, node: str) -> None:
+        """Let the node's processes go on; no error if they were not stopped."""
+
+    async def frozen(self, node: str) -> bool:
+        """Tell whether all of the node's processes are stopped."""
 
     def how_to_enter(self) -> str:
         """Say, in one line, how a user gets a shell in it while it is kept."""

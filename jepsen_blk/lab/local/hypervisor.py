@@ -102,6 +102,8 @@ class QemuHypervisor:
         qemu = self._qemus.get(node)
         if qemu is None or not qemu.process.running:
             return GuestState.ABSENT
+        if qemu.process.frozen:  # its monitor would not answer
+            return GuestState.FROZEN
         return _STATES.get(await qemu.status(), GuestState.PAUSED)
 
     async def migrate(self, source: str, destination: str, mode: str = "precopy") -> Migration:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from jepsen_blk.lab.seams import Completed
 _INIT = Path(__file__).with_name("init.py")
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
+_FREEZE_TIMEOUT_S = 5.0
+_POLL_S = 0.005
 
 
 class LocalProcess:
@@ -43,10 +46,27 @@ class LocalProcess:
         except TimeoutError as error:
             raise LabError(f"{self.name} still runs after {timeout_s:g} s") from error
 
+    @property
+    def frozen(self) -> bool:
+        """Tell whether it is stopped by a signal."""
+        children = _children(self._process.pid)
+        return bool(children) and all(_is_stopped(child) for child in children)
+
+    def freeze(self) -> None:
+        """Stop it by a signal; nsenter before it, since that would stop and continue with its child."""
+        for pid in (self._process.pid, *_children(self._process.pid)):
+            _signal(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on; no error if it was not stopped."""
+        for pid in (*_children(self._process.pid), self._process.pid):
+            _signal(pid, signal.SIGCONT)
+
     async def kill(self) -> None:
         """Kill it and wait until it is gone."""
-        _kill_children(self._process.pid)
         if self.running:
+            _kill_children(self._process.pid)
+            _signal(self._process.pid, signal.SIGCONT)  # a frozen nsenter would never see the end
             try:
                 await asyncio.wait_for(self._process.wait(), 5)
             except TimeoutError:
@@ -69,6 +89,7 @@ class LocalNode:
         self._name = name
         self._prefix = tuple(prefix)
         self._started = started
+        self._mine: list[LocalProcess] = []
 
     @property
     def name(self) -> str:
@@ -120,7 +141,32 @@ class LocalNode:
             )
         started = LocalProcess(process, f"{self._name}:{Path(argv[0]).name}", log)
         self._started.append(started)
+        self._mine.append(started)
         return started
+
+    async def freeze(self) -> None:
+        """Stop every process that was started on the node, and return once they stand still."""
+        for process in self._running():
+            process.freeze()
+        deadline = time.monotonic() + _FREEZE_TIMEOUT_S
+        while not self.frozen:
+            if time.monotonic() > deadline:
+                raise LabError(f"node {self._name} does not stand still after {_FREEZE_TIMEOUT_S:g} s")
+            await asyncio.sleep(_POLL_S)
+
+    def thaw(self) -> None:
+        """Let the processes go on; no error if they were not stopped."""
+        for process in self._running():
+            process.thaw()
+
+    @property
+    def frozen(self) -> bool:
+        """Tell whether the node has processes and all of them are stopped."""
+        running = self._running()
+        return bool(running) and all(process.frozen for process in running)
+
+    def _running(self) -> list[LocalProcess]:
+        return [process for process in self._mine if process.running]
 
 
 class Namespaces:
@@ -195,6 +241,24 @@ class Namespaces:
 
 def _kill_children(pid: int) -> None:
     """Kill what nsenter runs: the signal cannot go through nsenter, which only waits."""
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+    for child in _children(pid):
+        _signal(child, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return "\nState:\tT" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

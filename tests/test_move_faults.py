@@ -1,0 +1,128 @@
+"""Faults of the hypervisor and of whole nodes on the real lab: proven, healed, and seen not to be.
+
+One guest serves all tests of the module: each leaves it working, which is what a healed fault means.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jepsen_blk.history.events import Event, EventLog
+from jepsen_blk.history.journal import JournalWriter
+from jepsen_blk.lab.choose import prepare_lab
+from jepsen_blk.lab.local.lab import LocalLab
+from jepsen_blk.spec import HandoffSpec, make_spec
+from nemesis.catalogue import make_fault
+from nemesis.fault import Stage, run_fault
+from workloads.guest import GuestLink
+
+pytestmark = pytest.mark.lab
+
+
+@dataclass
+class Rig:
+    """A lab with a working guest, and the loop it lives in."""
+
+    runner: asyncio.Runner
+    lab: LocalLab
+    guest: GuestLink
+    stage: Stage
+    events: list[Event] = field(default_factory=list)
+
+    def play(self, name: str, **options: Any) -> dict[str, Any]:
+        """Take a fault through its life and return what its last event says."""
+        self.events.clear()
+        self.runner.run(run_fault(make_fault(name, options), self.stage))
+        assert self.events[-1].phase == "over"
+        return self.events[-1].data
+
+    def proof(self, phase: str = "proven") -> str:
+        """What the last fault's proof says."""
+        (event,) = (event for event in self.events if (event.source, event.phase) == ("fault", phase))
+        return str(event.data["proof"])
+
+    def ask(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(work)
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "logs").mkdir()
+    seen: list[Event] = []
+    events = EventLog(folder / "events.jsonl", seen.append)
+    journal = JournalWriter(folder / "history.blk")
+    guest = GuestLink(journal)
+    spec = make_spec({})
+    with asyncio.Runner() as runner:
+        lab = runner.run(up(spec, folder, guest))
+        try:
+            workload = spec.workload.model_dump(mode="json")
+            runner.run(guest.run(workload))
+            here, there = lab.guest_nodes
+            stage = Stage(
+                lab=lab,
+                guest=guest,
+                events=events,
+                handoff=HandoffSpec(),
+                workload=workload,
+                operations=lambda: guest.operations,
+                guest_node=here,
+                other_node=there,
+            )
+            yield Rig(runner, lab, guest, stage, seen)
+        finally:
+            runner.run(lab.down())
+            runner.run(guest.close())
+            events.close()
+            journal.close()
+
+
+async def up(spec: Any, folder: Path, guest: GuestLink) -> Any:
+    lab = await (await prepare_lab(spec)).up(folder, guest)
+    await guest.hello(20)
+    await guest.reset(boot=0, run=1, seed=1)
+    return lab
+
+
+def instead(answer: Any = None) -> Callable[..., Awaitable[Any]]:
+    """A seam's method that does nothing."""
+
+    async def method(*args: Any, **options: Any) -> Any:
+        return answer
+
+    return method
+
+
+GOOD = {"proven": True, "healed": True, "why": ""}
+
+
+@pytest.mark.parametrize("node", ["guest", "storage"])
+def test_a_frozen_node_stands_still_and_goes_on(rig: Rig, node: str) -> None:
+    assert rig.play("freeze", node=node, duration_s=0.5) == GOOD
+    assert "are stopped and the guest completes nothing" in rig.proof()
+    assert "the guest works on" in rig.proof("healed")
+
+
+@pytest.mark.parametrize("node", ["guest", "storage"])
+def test_a_freeze_that_stops_nothing_is_not_proven(
+    rig: Rig, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.lab, "freeze", instead())
+    over = rig.play("freeze", node=node)
+    assert (over["proven"], over["healed"]) == (False, True)
+    assert "are not stopped" in over["why"]
+
+
+def test_a_freeze_under_which_the_guest_works_is_not_proven(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.lab, "freeze", instead())
+    monkeypatch.setattr(rig.lab, "frozen", instead(True))
+    over = rig.play("freeze")
+    assert not over["proven"]
+    assert "operations completed while the guest should stand still" in over["why"]

@@ -126,3 +126,40 @@ def test_a_freeze_under_which_the_guest_works_is_not_proven(
     over = rig.play("freeze")
     assert not over["proven"]
     assert "operations completed while the guest should stand still" in over["why"]
+
+
+def test_a_post_copy_guest_works_before_its_memory_is_there(rig: Rig) -> None:
+    over = rig.play("migrate", mode="postcopy", settle_s=0)
+    if "userfaultfd" in over["why"]:
+        pytest.skip(over["why"])
+    assert over == GOOD
+    assert "for a page that was still there" in rig.proof()
+
+
+def test_a_pre_copy_in_its_place_is_no_post_copy(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate = rig.lab.hypervisor.migrate
+    monkeypatch.setattr(rig.lab.hypervisor, "migrate", lambda here, there, mode: migrate(here, there))
+    over = rig.play("migrate", mode="postcopy")
+    assert (over["proven"], over["healed"]) == (False, True)
+    assert "its memory was there before it ran" in over["why"]
+
+
+def test_post_copy_is_refused_where_the_handoff_would_kill_its_source(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.stage, "handoff", HandoffSpec(policy="stonith"))
+    over = rig.play("migrate", mode="postcopy")
+    assert not over["proven"]
+    assert "'stonith' kills it" in over["why"]
+
+
+def test_a_source_killed_after_the_switch_over_is_not_missed(rig: Rig) -> None:
+    assert rig.play("migrate", kill_source=True, settle_s=0) == GOOD
+    assert f"{rig.stage.other_node} is absent" in rig.proof()
+
+
+def test_a_source_that_is_not_killed_is_no_killed_source(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.lab.hypervisor, "kill", instead())
+    over = rig.play("migrate", kill_source=True)
+    assert (over["proven"], over["healed"]) == (False, True)
+    assert "is migrated after the migration" in over["why"]

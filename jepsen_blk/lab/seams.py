@@ -104,6 +104,27 @@ class Migration:
     transferred_bytes: int
 
 
+class MigrationPhase(StrEnum):
+    """Where one side of a migration is."""
+
+    NONE = "not begun"
+    COPYING = "copying"
+    POSTCOPY = "in post-copy"
+    INTERRUPTED = "interrupted"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a migration is: `copied` is a part of the guest's memory; pages are requested in post-copy."""
+
+    phase: MigrationPhase
+    copied: float
+    page_requests: int
+
+
 class Hypervisor(Protocol):
     """Starts, moves, pauses and kills the guest."""
 
@@ -111,7 +132,25 @@ class Hypervisor(Protocol):
         """Ask the node for the guest's state."""
 
     async def migrate(self, source: str, destination: str, mode: str = "precopy") -> Migration:
-        """Move the guest and return once the destination holds it (running, or stopped as it was)."""
+        """Move the guest and return once the destination holds it (running, or stopped as it was).
+
+        With mode "postcopy" the destination may still lack pages then: `wait_migration` tells their end.
+        """
+
+    async def begin_migration(self, source: str, destination: str) -> None:
+        """Begin a migration that goes on until it is broken off: it takes longer than the guest lets it."""
+
+    async def cancel_migration(self, source: str) -> None:
+        """Cancel the migration, and return once the source says so."""
+
+    async def recover_migration(self, source: str) -> None:
+        """Take up an interrupted post-copy migration again."""
+
+    async def wait_migration(self, node: str, phase: MigrationPhase, timeout_s: float) -> None:
+        """Return once the last migration is in `phase` as `node` sees it; raise LabError for another end."""
+
+    async def progress(self, source: str) -> Progress:
+        """Ask the source how far its last migration is."""
 
     async def pause(self, node: str) -> None:
         """Stop the guest's processors."""

@@ -85,9 +85,12 @@ class LocalProcess:
 class LocalNode:
     """A node of the local lab; commands run in its network namespace through nsenter."""
 
-    def __init__(self, name: str, prefix: Sequence[str], started: list[LocalProcess]) -> None:
+    def __init__(
+        self, name: str, prefix: Sequence[str], started: list[LocalProcess], root_prefix: Sequence[str] = ()
+    ) -> None:
         self._name = name
         self._prefix = tuple(prefix)
+        self._root_prefix = tuple(root_prefix) or self._prefix
         self._started = started
         self._mine: list[LocalProcess] = []
 
@@ -125,12 +128,21 @@ class LocalNode:
         return done
 
     async def start(
-        self, argv: Sequence[str], *, log: Path, env: dict[str, str] | None = None, fds: Sequence[int] = ()
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: dict[str, str] | None = None,
+        fds: Sequence[int] = (),
+        as_root: bool = False,
     ) -> LocalProcess:
-        """Start a long-running process with its output in `log`; `fds` are inherited by number."""
+        """Start a long-running process with its output in `log`; `fds` are inherited by number.
+
+        `as_root` leaves it the rights of a controller that is the host's root: a user namespace ends them.
+        """
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                *self._prefix,
+                *(self._root_prefix if as_root else self._prefix),
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -179,13 +191,10 @@ class Namespaces:
         self.run_dir = proc / "root/run/lab"
         self.inner_run_dir = Path("/run/lab")
         self._netns = proc / "root/run/netns"
-        self._prefix = (
-            "nsenter",
-            "--preserve-credentials",
-            f"--user={proc}/ns/user",
-            f"--mount={proc}/ns/mnt",
-            f"--pid={proc}/ns/pid_for_children",
-        )
+        inside = (f"--mount={proc}/ns/mnt", f"--pid={proc}/ns/pid_for_children")
+        self._prefix = ("nsenter", "--preserve-credentials", f"--user={proc}/ns/user", *inside)
+        self._root_prefix = ("nsenter", *inside)
+        self._can_keep_root = False
         self._started: list[LocalProcess] = []
         self.root = LocalNode("lab", (*self._prefix, f"--net={proc}/ns/net", "--"), self._started)
 
@@ -211,14 +220,25 @@ class Namespaces:
                 init.kill()
             why = (await init.stderr.read()).decode(errors="replace").strip() or "no answer"
             raise LabError(f"cannot make the lab's namespaces: {why}; run `jepsen-blk doctor` for the remedy")
-        return cls(init)
+        namespaces = cls(init)
+        if os.geteuid() == 0:
+            await namespaces._try_to_keep_root()
+        return namespaces
 
     async def node(self, name: str) -> LocalNode:
         """Make a network namespace with loopback up and return it as a node."""
         await self.root.run(["ip", "netns", "add", name])
-        node = LocalNode(name, (*self._prefix, f"--net={self._netns / name}", "--"), self._started)
+        inside = (f"--net={self._netns / name}", "--")
+        root_prefix = (*self._root_prefix, *inside) if self._can_keep_root else ()
+        node = LocalNode(name, (*self._prefix, *inside), self._started, root_prefix)
         await node.run(["ip", "link", "set", "lo", "up"])
         return node
+
+    async def _try_to_keep_root(self) -> None:
+        """See whether root may enter without the user namespace: a container's root may not."""
+        with contextlib.suppress(LabError):
+            await LocalNode("lab", (*self._root_prefix, "--"), []).run(["true"])
+            self._can_keep_root = True
 
     def shell_command(self, node: str) -> str:
         """Give the command line that opens a shell on a node, for a user who wants to look around."""

@@ -13,11 +13,12 @@ from nemesis.freeze import Freeze
 from nemesis.hold import Hold
 from nemesis.lost_path_migration import LostPathMigration
 from nemesis.migrate import Migrate
+from nemesis.migrate_cancel import MigrateCancel
 from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
 
 FAULTS: dict[str, type[Any]] = {
-    fault.name: fault for fault in (Freeze, Hold, LostPathMigration, Migrate, PathLoss, Pause)
+    fault.name: fault for fault in (Freeze, Hold, LostPathMigration, Migrate, MigrateCancel, PathLoss, Pause)
 }
 
 

@@ -4,6 +4,7 @@ One guest serves all tests of the module: each leaves it working, which is what 
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from jepsen_blk.history.events import Event, EventLog
 from jepsen_blk.history.journal import JournalWriter
 from jepsen_blk.lab.choose import prepare_lab
 from jepsen_blk.lab.local.lab import LocalLab
+from jepsen_blk.lab.seams import GuestState
 from jepsen_blk.spec import HandoffSpec, make_spec
 from nemesis.catalogue import make_fault
 from nemesis.fault import Stage, run_fault
@@ -98,6 +100,16 @@ def instead(answer: Any = None) -> Callable[..., Awaitable[Any]]:
     return method
 
 
+def ignore_once(seam: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the seam's method do nothing the first time: when the fault is injected, not when it is healed."""
+    method = getattr(seam, name)
+
+    async def first(*args: Any) -> None:
+        monkeypatch.setattr(seam, name, method)
+
+    monkeypatch.setattr(seam, name, first)
+
+
 GOOD = {"proven": True, "healed": True, "why": ""}
 
 
@@ -163,3 +175,52 @@ def test_a_source_that_is_not_killed_is_no_killed_source(rig: Rig, monkeypatch: 
     over = rig.play("migrate", kill_source=True)
     assert (over["proven"], over["healed"]) == (False, True)
     assert "is migrated after the migration" in over["why"]
+
+
+@pytest.mark.parametrize(
+    ("by", "proof"),
+    [
+        ("cancel", "the migration cancelled with {}; the guest runs on {}, {} is absent"),
+        ("cut", "the migration cancelled with {}; the guest runs on {}, {} is incoming"),
+        ("kill-destination", "the migration failed with {}; the guest runs on {}, {} is absent"),
+    ],
+)
+def test_a_migration_that_is_broken_off_leaves_the_guest_at_the_source(rig: Rig, by: str, proof: str) -> None:
+    here, there = rig.stage.guest_node, rig.stage.other_node
+    assert rig.play("migrate-cancel", by=by, point=0.3) == GOOD
+    copied = re.search(r"\d+% of the memory copied", rig.proof())
+    assert copied
+    assert rig.proof() == proof.format(copied[0], here, there)
+    assert rig.stage.guest_node == here
+    assert rig.ask(rig.lab.hypervisor.state(there)) is GuestState.ABSENT
+
+
+def test_a_guest_can_move_after_a_migration_that_was_broken_off(rig: Rig) -> None:
+    assert rig.play("migrate-cancel", by="cut", point=0) == GOOD
+    assert rig.play("migrate", settle_s=0) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("by", "seam", "method"),
+    [
+        ("cancel", "hypervisor", "cancel_migration"),
+        ("cut", "network", "cut"),
+        ("kill-destination", "hypervisor", "kill"),
+    ],
+)
+def test_a_migration_that_is_not_broken_off_is_not_proven(
+    rig: Rig, by: str, seam: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nemesis.migrate_cancel._END_TIMEOUT_S", 0.3)
+    ignore_once(getattr(rig.lab, seam), method, monkeypatch)
+    over = rig.play("migrate-cancel", by=by, point=0)
+    assert (over["proven"], over["healed"]) == (False, True), over
+
+
+def test_a_migration_that_never_began_is_not_proven_broken_off(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.lab.hypervisor, "begin_migration", instead())
+    over = rig.play("migrate-cancel")
+    assert (over["proven"], over["healed"]) == (False, True)
+    assert "before it could be broken off" in over["why"]

@@ -155,7 +155,8 @@ class QemuHypervisor:
 
     async def progress(self, source: str) -> Progress:
         """Ask the source how far its last migration is."""
-        return await self._run(source).progress()
+        run = self._runs.get(source)
+        return await run.progress() if run else Progress(MigrationPhase.NONE, 0.0, 0)
 
     async def pause(self, node: str) -> None:
         """Stop the guest's processors."""

@@ -52,8 +52,8 @@ there (seen once in 40 migrations on a busy machine)."""
 POSTCOPY = Manner(max_bandwidth=1 << 20, downtime_limit_ms=1, postcopy=True, postcopy_bandwidth=32 << 20)
 """So that hardly a page is sent before the switch-over, and the guest then works for seconds while many pages
 are still at the source."""
-UNENDING = Manner(max_bandwidth=64 << 20, downtime_limit_ms=1)
-"""So that there is time to break it off: a guest that writes has more dirty pages than 1 ms allows for."""
+UNENDING = Manner(max_bandwidth=32 << 20, downtime_limit_ms=0)
+"""So that there is time to break it off: it would end once a working guest has not one dirty page."""
 
 
 class MigrationRun:

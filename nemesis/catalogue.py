@@ -16,9 +16,22 @@ from nemesis.migrate import Migrate
 from nemesis.migrate_cancel import MigrateCancel
 from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
+from nemesis.postcopy_loss import PostcopyLoss
+from nemesis.split_brain import SplitBrain
 
 FAULTS: dict[str, type[Any]] = {
-    fault.name: fault for fault in (Freeze, Hold, LostPathMigration, Migrate, MigrateCancel, PathLoss, Pause)
+    fault.name: fault
+    for fault in (
+        Freeze,
+        Hold,
+        LostPathMigration,
+        Migrate,
+        MigrateCancel,
+        PathLoss,
+        Pause,
+        PostcopyLoss,
+        SplitBrain,
+    )
 }
 
 

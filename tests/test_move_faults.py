@@ -224,3 +224,47 @@ def test_a_migration_that_never_began_is_not_proven_broken_off(
     over = rig.play("migrate-cancel")
     assert (over["proven"], over["healed"]) == (False, True)
     assert "before it could be broken off" in over["why"]
+
+
+def test_a_guest_that_runs_twice_is_seen_by_its_own_numbers(rig: Rig) -> None:
+    assert rig.play("split-brain", duration_s=0) == GOOD
+    assert rig.proof().endswith("a frame came in two versions")
+    assert re.match(r"split brain: frame \d+ of boot 0 came a second time", rig.guest.split_brain[0])
+
+
+def test_a_guest_left_stopped_at_the_source_is_no_split_brain(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, resume = rig.stage.guest_node, rig.lab.hypervisor.resume
+
+    async def only_elsewhere(node: str) -> None:
+        if node != source:
+            await resume(node)
+
+    monkeypatch.setattr(rig.lab.hypervisor, "resume", only_elsewhere)
+    over = rig.play("split-brain")
+    assert (over["proven"], over["healed"]) == (False, True)
+    assert "is migrated, not running a second time" in over["why"]
+
+
+def test_a_storage_that_shuts_the_source_out_stops_the_second_guest(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.stage, "handoff", HandoffSpec(policy="preempt"))
+    assert rig.play("split-brain", duration_s=0) == GOOD
+    assert rig.proof().endswith("too, until the storage refused it")
+    rig.ask(rig.lab.storage.unfence(rig.stage.other_node))  # the next test's handoff does not
+
+
+def test_a_post_copy_whose_link_dies_is_taken_up_again(rig: Rig) -> None:
+    over = rig.play("postcopy-loss", duration_s=0)
+    if "userfaultfd" in over["why"]:
+        pytest.skip(over["why"])
+    assert over == GOOD
+    assert "interrupted on both sides" in rig.proof()
+
+
+def test_a_post_copy_whose_link_lives_is_not_proven(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.lab.network, "reset", instead(0))
+    over = rig.play("postcopy-loss")
+    assert (over["proven"], over["healed"]) == (False, True)

@@ -226,6 +226,10 @@ class Guest(Protocol):
     async def abandon(self) -> int:
         """Report everything still in flight as indeterminate; return how many there were."""
 
+    @property
+    def second_versions(self) -> int:
+        """How many of the guest's numbered frames came a second time with other operations: a split brain."""
+
 
 class GuestStream(Protocol):
     """What a lab needs of the link to the agent: where it listens, and whose stream counts."""

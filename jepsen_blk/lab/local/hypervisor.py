@@ -21,7 +21,6 @@ from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
 from jepsen_blk.lab.local.qemu import Machine, Qemu, nbd_disk
 from jepsen_blk.lab.seams import GuestState, Migration, MigrationPhase, Network, Path_, Progress
 
-_MIGRATION_PORT = 4444
 _MIGRATION_TIMEOUT_S = 60.0
 _CANCEL_TIMEOUT_S = 10.0
 _RESTORE_TIMEOUT_S = 20.0
@@ -233,8 +232,8 @@ class QemuHypervisor:
 
     async def _begin(self, source: str, destination: str, manner: Manner) -> MigrationRun:
         await self.prepare(destination)
-        uri = f"tcp:{self._places[destination].migration_address}:{_MIGRATION_PORT}"
-        run = MigrationRun(self._qemu(source), self._qemu(destination), uri)
+        address = self._places[destination].migration_address
+        run = MigrationRun(self._qemu(source), self._qemu(destination), address)
         self._runs[source] = self._runs[destination] = run
         await run.begin(manner)
         return run

@@ -16,6 +16,7 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.local.qemu import Qemu, QmpEvent
 from jepsen_blk.lab.seams import MigrationPhase, Progress
 
+_PORT = 4444
 _STATISTICS_TIMEOUT_S = 1.0
 _RECOVER_TIMEOUT_S = 10.0
 _POLL_S = 0.01
@@ -59,10 +60,11 @@ UNENDING = Manner(max_bandwidth=32 << 20, downtime_limit_ms=0)
 class MigrationRun:
     """One migration of the guest of `old` to `new`, which waits with `-incoming defer`."""
 
-    def __init__(self, old: Qemu, new: Qemu, uri: str) -> None:
+    def __init__(self, old: Qemu, new: Qemu, address: str) -> None:
         self.old = old
         self.new = new
-        self._uri = uri
+        self._address = address
+        self._port = _PORT
         self._after = {old: len(old.events), new: len(new.events)}
 
     async def begin(self, manner: Manner) -> None:
@@ -106,9 +108,14 @@ class MigrationRun:
         """Take up an interrupted post-copy again over a new connection."""
         for qemu in (self.old, self.new):
             await self.wait(qemu, {MigrationPhase.INTERRUPTED}, _RECOVER_TIMEOUT_S)
+        self._port += 1  # the destination may still listen on the old one
         # Out of band: the destination's main loop may itself wait for a page.
         await self.new.execute("migrate-recover", {"uri": self._uri}, out_of_band=True)
         await self.old.execute("migrate", {"uri": self._uri, "resume": True})
+
+    @property
+    def _uri(self) -> str:
+        return f"tcp:{self._address}:{self._port}"
 
     async def progress(self) -> Progress:
         """Ask the source how far it is."""

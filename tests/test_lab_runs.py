@@ -54,6 +54,7 @@ def test_every_single_fault_is_proven_and_healed_without_an_anomaly(tmp_path: Pa
         {"fault": "freeze", "options": {"duration_s": 0.6}},
         {"fault": "freeze", "options": {"duration_s": 0.6, "node": "storage"}},
         {"fault": "migrate"},
+        {"fault": "migrate-cancel", "options": {"point": 0.1}},
         {"fault": "migrate", "options": {"kill_source": True}},
     ]
     outcome = run(tmp_path, nemesis=faults, storage={"write_latency_ms": 20})

@@ -251,9 +251,19 @@ def test_a_storage_that_shuts_the_source_out_stops_the_second_guest(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rig.stage, "handoff", HandoffSpec(policy="preempt"))
-    assert rig.play("split-brain", duration_s=0) == GOOD
-    assert rig.proof().endswith("too, until the storage refused it")
-    rig.ask(rig.lab.storage.unfence(rig.stage.other_node))  # the next test's handoff does not
+    source, kill, states = rig.stage.guest_node, rig.lab.hypervisor.kill, []
+
+    async def look_and_kill(node: str) -> None:
+        await rig.lab.hypervisor.wait_state(node, GuestState.IO_ERROR, 10)
+        states.append(node)
+        await kill(node)
+
+    monkeypatch.setattr(rig.lab.hypervisor, "kill", look_and_kill)
+    try:
+        assert rig.play("split-brain", duration_s=0) == GOOD
+        assert states == [source]
+    finally:
+        rig.ask(rig.lab.storage.unfence(source))  # the next test's handoff does not
 
 
 def test_a_post_copy_whose_link_dies_is_taken_up_again(rig: Rig) -> None:

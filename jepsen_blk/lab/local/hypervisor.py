@@ -22,6 +22,7 @@ from jepsen_blk.lab.local.qemu import Machine, Qemu, nbd_disk
 from jepsen_blk.lab.seams import GuestState, Migration, MigrationPhase, Network, Path_, Progress
 
 _MIGRATION_TIMEOUT_S = 60.0
+_GONE_TIMEOUT_S = 1.0
 _CANCEL_TIMEOUT_S = 10.0
 _RESTORE_TIMEOUT_S = 20.0
 _RESUME_TIMEOUT_S = 10.0
@@ -100,7 +101,14 @@ class QemuHypervisor:
             return GuestState.ABSENT
         if qemu.process.frozen:  # its monitor would not answer
             return GuestState.FROZEN
-        return _STATES.get(await qemu.status(), GuestState.PAUSED)
+        try:
+            return _STATES.get(await qemu.status(), GuestState.PAUSED)
+        except LabError as error:  # a QEMU that ends closes its monitor a moment before it is gone
+            try:
+                await qemu.process.wait(_GONE_TIMEOUT_S)
+            except LabError:
+                raise error from None
+            return GuestState.ABSENT
 
     async def migrate(self, source: str, destination: str, mode: str = "precopy") -> Migration:
         """Move the guest; returns once the destination holds it, stopped."""

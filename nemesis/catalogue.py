@@ -10,21 +10,26 @@ from pydantic import TypeAdapter, ValidationError
 from jepsen_blk.errors import SpecError
 from nemesis.fault import Fault
 from nemesis.flapping import Flapping
+from nemesis.freeze import Freeze
 from nemesis.hold import Hold
 from nemesis.latency import LatePackets
 from nemesis.loss import PacketLoss
 from nemesis.lost_path_migration import LostPathMigration
 from nemesis.migrate import Migrate
+from nemesis.migrate_cancel import MigrateCancel
 from nemesis.one_way import OneWay
 from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
+from nemesis.postcopy_loss import PostcopyLoss
 from nemesis.reset import Reset
 from nemesis.slow_link import SlowLink
+from nemesis.split_brain import SplitBrain
 
 FAULTS: dict[str, type[Any]] = {
     fault.name: fault
     for fault in (
-        *(Hold, LostPathMigration, Migrate, Pause),
+        *(Freeze, Hold, LostPathMigration, Pause),
+        *(Migrate, MigrateCancel, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
     )
 }

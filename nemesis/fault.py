@@ -26,6 +26,8 @@ _WORK_TIMEOUT_S = 10.0
 _QUIESCE_TIMEOUT_S = 10.0
 _READ_ALL_TIMEOUT_S = 30.0
 _POLL_S = 0.01
+SETTLE_S = 0.2
+"""Operations completed before a standstill may still be on their way to the controller."""
 CUT_OFF = "it was cut off"
 """What went wrong with a fault that was cancelled, or ended by an error that is not the lab's."""
 
@@ -220,6 +222,16 @@ async def let_work(stage: Stage) -> None:
         await stage.require_alive()
         await let_run(stage)
         await asyncio.sleep(_POLL_S)
+
+
+async def require_standstill(stage: Stage) -> None:
+    """Raise NotProven if operations complete while nothing should."""
+    await asyncio.sleep(SETTLE_S)
+    before = stage.operations()
+    await asyncio.sleep(SETTLE_S)
+    done = stage.operations() - before
+    if done:
+        raise NotProven(f"{done} operations completed while the guest should stand still")
 
 
 async def require_working(stage: Stage) -> str:

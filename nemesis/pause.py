@@ -9,10 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import NotProven, Stage, let_run, require_running, require_working
-
-_SETTLE_S = 0.2
-"""Operations completed before the pause may still be on their way to the controller."""
+from nemesis.fault import SETTLE_S, Stage, let_run, require_running, require_standstill, require_working
 
 
 @dataclass(slots=True)
@@ -35,17 +32,12 @@ class Pause:
     async def prove(self, stage: Stage) -> str:
         """The hypervisor says paused, and no operation completes any more."""
         await stage.lab.hypervisor.wait_state(stage.guest_node, GuestState.PAUSED, 5)
-        await asyncio.sleep(_SETTLE_S)
-        before = stage.operations()
-        await asyncio.sleep(_SETTLE_S)
-        done = stage.operations() - before
-        if done:
-            raise NotProven(f"{done} operations completed while the guest was said to be paused")
+        await require_standstill(stage)
         return "the guest is paused and completes nothing"
 
     async def dwell(self, stage: Stage) -> None:
         """Leave it paused."""
-        await asyncio.sleep(max(0.0, self.duration_s - 2 * _SETTLE_S))
+        await asyncio.sleep(max(0.0, self.duration_s - 2 * SETTLE_S))
 
     async def heal(self, stage: Stage) -> None:
         """Let it run."""

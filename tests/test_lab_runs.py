@@ -52,7 +52,11 @@ def test_every_single_fault_is_proven_and_healed_without_an_anomaly(tmp_path: Pa
         {"fault": "pause", "options": {"duration_s": 0.6}},
         {"fault": "path-loss", "options": {"duration_s": 0.2}},
         {"fault": "path-loss", "options": {"duration_s": 0.2, "reset": False}},
+        {"fault": "freeze", "options": {"duration_s": 0.6}},
+        {"fault": "freeze", "options": {"duration_s": 0.6, "node": "storage"}},
         {"fault": "migrate"},
+        {"fault": "migrate-cancel", "options": {"point": 0.1}},
+        {"fault": "migrate", "options": {"kill_source": True}},
     ]
     outcome = run(tmp_path, nemesis=faults, storage={"write_latency_ms": 20})
     assert [fault["name"] for fault in outcome.results["faults"]] == [fault["fault"] for fault in faults]

@@ -44,6 +44,31 @@ def test_a_node_runs_commands_and_tells_how_they_ended(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_frozen_node_stands_still_goes_on_and_can_be_ended(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        namespaces = await Namespaces.create()
+        try:
+            node, other = await namespaces.node("x"), await namespaces.node("y")
+            log = tmp_path / "log"
+            process = await node.start(["sh", "-c", "echo started; exec sleep 30"], log=log)
+            bystander = await other.start(["sleep", "30"], log=log)
+            while not log.read_text():
+                await asyncio.sleep(0.01)
+            await node.freeze()
+            assert node.frozen
+            assert not bystander.frozen
+            node.thaw()
+            assert not node.frozen
+            await node.freeze()
+            await process.kill()
+            assert not process.running
+            assert not node.frozen
+        finally:
+            await namespaces.destroy()
+
+    asyncio.run(scenario())
+
+
 def test_nodes_have_networks_of_their_own() -> None:
     async def scenario() -> None:
         namespaces = await Namespaces.create()

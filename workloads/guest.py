@@ -50,12 +50,14 @@ class Sink(Protocol):
 class GuestLink:
     """Implements lab.seams.Guest over one unix socket a node; QEMU connects, and may connect again.
 
-    `operations` counts the rows received; `split_brain` holds a line for each sign of two guests
-    with one memory. A failing sink or observer fails the next call, never silently.
+    `operations` counts the rows received, `second_versions` the signs of two guests with one memory;
+    `split_brain` holds a line for each of the first. A failing sink or observer fails the next call,
+    never silently.
     """
 
     def __init__(self, journal: Sink, observers: Sequence[Observer] = ()) -> None:
         self.operations = 0
+        self.second_versions = 0
         self.split_brain: list[str] = []
         self._journal = journal
         self._observers = tuple(observers)
@@ -256,6 +258,7 @@ class GuestLink:
 
     def _split(self, stream: RowStream, node: str, sequence: int, payload: bytes) -> None:
         """Keep the evidence that two guests run with one memory: the second version of a frame."""
+        self.second_versions += 1
         if len(self.split_brain) >= _SPLIT_BRAIN_LIMIT:
             return
         self.split_brain.append(

@@ -152,6 +152,7 @@ class GuestState(StrEnum):
     PAUSED = "paused"
     IO_ERROR = "io-error"
     MIGRATED = "migrated"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,27 @@ class Migration:
     transferred_bytes: int
 
 
+class MigrationPhase(StrEnum):
+    """Where one side of a migration is."""
+
+    NONE = "not begun"
+    COPYING = "copying"
+    POSTCOPY = "in post-copy"
+    INTERRUPTED = "interrupted"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a migration is: `copied` is a part of the guest's memory; pages are requested in post-copy."""
+
+    phase: MigrationPhase
+    copied: float
+    page_requests: int
+
+
 class Hypervisor(Protocol):
     """Starts, moves, pauses and kills the guest."""
 
@@ -176,7 +198,25 @@ class Hypervisor(Protocol):
         """Ask the node for the guest's state."""
 
     async def migrate(self, source: str, destination: str, mode: str = "precopy") -> Migration:
-        """Move the guest and return once the destination holds it (running, or stopped as it was)."""
+        """Move the guest and return once the destination holds it (running, or stopped as it was).
+
+        With mode "postcopy" the destination may still lack pages then: `wait_migration` tells their end.
+        """
+
+    async def begin_migration(self, source: str, destination: str) -> None:
+        """Begin a migration that goes on until it is broken off: it takes longer than the guest lets it."""
+
+    async def cancel_migration(self, source: str) -> None:
+        """Cancel the migration, and return once the source says so."""
+
+    async def recover_migration(self, source: str) -> None:
+        """Take up an interrupted post-copy migration again."""
+
+    async def wait_migration(self, node: str, phase: MigrationPhase, timeout_s: float) -> None:
+        """Return once the last migration is in `phase` as `node` sees it; raise LabError for another end."""
+
+    async def progress(self, source: str) -> Progress:
+        """Ask the source how far its last migration is."""
 
     async def pause(self, node: str) -> None:
         """Stop the guest's processors."""
@@ -252,6 +292,10 @@ class Guest(Protocol):
     async def abandon(self) -> int:
         """Report everything still in flight as indeterminate; return how many there were."""
 
+    @property
+    def second_versions(self) -> int:
+        """How many of the guest's numbered frames came a second time with other operations: a split brain."""
+
 
 class GuestStream(Protocol):
     """What a lab needs of the link to the agent: where it listens, and whose stream counts."""
@@ -281,6 +325,19 @@ class Lab(Protocol):
     @property
     def guest_nodes(self) -> tuple[str, str]:
         """The node where the guest starts, and the one it can move to."""
+
+    @property
+    def storage_node(self) -> str:
+        """The node that serves the storage."""
+
+    async def freeze(self, node: str) -> None:
+        """Stop every process of the lab on the node, as on a machine that hangs; its kernel lives on."""
+
+    async def thaw(self, node: str) -> None:
+        """Let the node's processes go on; no error if they were not stopped."""
+
+    async def frozen(self, node: str) -> bool:
+        """Tell whether all of the node's processes are stopped."""
 
     def how_to_enter(self) -> str:
         """Say, in one line, how a user gets a shell in it while it is kept."""

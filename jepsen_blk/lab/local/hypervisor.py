@@ -16,24 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_blk.errors import LabError
+from jepsen_blk.lab.local.migration import POSTCOPY, PRECOPY, UNENDING, Manner, MigrationRun
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
-from jepsen_blk.lab.local.qemu import Machine, Qemu, QmpEvent, nbd_disk
-from jepsen_blk.lab.seams import GuestState, Migration, Network, Path_
+from jepsen_blk.lab.local.qemu import Machine, Qemu, nbd_disk
+from jepsen_blk.lab.seams import GuestState, Migration, MigrationPhase, Network, Path_, Progress
 
-_MIGRATION_PORT = 4444
 _MIGRATION_TIMEOUT_S = 60.0
+_GONE_TIMEOUT_S = 1.0
+_CANCEL_TIMEOUT_S = 10.0
 _RESTORE_TIMEOUT_S = 20.0
 _RESUME_TIMEOUT_S = 10.0
-_STATISTICS_TIMEOUT_S = 1.0
 _POLL_S = 0.01
 _READ_DISK = 'qemu-io -d /machine/peripheral/disk0/virtio-backend "aio_read -q 0 4096"'
 """aio_read, since it alone enters the device's statistics: the monitor is told nothing of the result."""
-_CAPABILITIES = {"events": True, "postcopy-ram": False, "pause-before-switchover": False}
-"""All stated before every migration: a capability persists, and a stale one fails the next."""
-_PARAMETERS = {"max-bandwidth": 1 << 40, "downtime-limit": 10_000}
-"""So that what is found dirty while the guest runs is sent once, after it has stopped. TCG marks a page dirty
-before it stores to it; a page that is sent between the two is stale on the destination, and the guest crashes
-there (seen once in 40 migrations on a busy machine)."""
+_MANNERS = {"precopy": PRECOPY, "postcopy": POSTCOPY}
 _STATES = {
     "running": GuestState.RUNNING,
     "paused": GuestState.PAUSED,
@@ -74,6 +70,7 @@ class QemuHypervisor:
         self._logs = logs
         self._attach = attach
         self._qemus: dict[str, Qemu] = {}
+        self._runs: dict[str, MigrationRun] = {}
 
     async def start(self, node: str, snapshot: Path) -> None:
         """Start the guest on `node` from the pre-booted state and let it run."""
@@ -102,38 +99,71 @@ class QemuHypervisor:
         qemu = self._qemus.get(node)
         if qemu is None or not qemu.process.running:
             return GuestState.ABSENT
-        return _STATES.get(await qemu.status(), GuestState.PAUSED)
+        if qemu.process.frozen:  # its monitor would not answer
+            return GuestState.FROZEN
+        try:
+            return _STATES.get(await qemu.status(), GuestState.PAUSED)
+        except LabError as error:  # a QEMU that ends closes its monitor a moment before it is gone
+            try:
+                await qemu.process.wait(_GONE_TIMEOUT_S)
+            except LabError:
+                raise error from None
+            return GuestState.ABSENT
 
     async def migrate(self, source: str, destination: str, mode: str = "precopy") -> Migration:
-        """Move the guest by pre-copy; returns once the destination holds it, stopped."""
-        if mode != "precopy":
-            raise LabError(f"migration mode {mode!r} is not offered by this lab; it has: precopy")
-        await self.prepare(destination)
-        old, new = self._qemus[source], self._qemus[destination]
-        for qemu in (old, new):
-            await self._configure(qemu)
-        uri = f"tcp:{self._places[destination].migration_address}:{_MIGRATION_PORT}"
-        await new.execute("migrate-incoming", {"uri": uri})
+        """Move the guest; returns once the destination holds it, stopped."""
+        if mode not in _MANNERS:
+            choices = ", ".join(_MANNERS)
+            raise LabError(f"migration mode {mode!r} is not offered by this lab; it has: {choices}")
         begin_ns = time.monotonic_ns()
-        after_old, after_new = len(old.events), len(new.events)
-        await old.execute("migrate", {"uri": uri})
-        await self._ended(old, after_old, source)
-        await self._ended(new, after_new, destination)
+        run = await self._begin(source, destination, _MANNERS[mode])
+        if mode == "postcopy":
+            switched = {MigrationPhase.POSTCOPY, MigrationPhase.COMPLETED}
+            await run.wait(run.old, switched, _MIGRATION_TIMEOUT_S)
+            what = f"the guest on {destination}"
+            await self._until(run.new, lambda status: status != "inmigrate", _MIGRATION_TIMEOUT_S, what)
+        else:
+            for qemu in (run.old, run.new):
+                await run.wait(qemu, {MigrationPhase.COMPLETED}, _MIGRATION_TIMEOUT_S)
         end_ns = time.monotonic_ns()
-        info = await self._statistics(old)
-        stop = old.last_event("STOP")
+        info = await run.statistics()
+        stop = run.old.last_event("STOP")
+        stopped_ns = stop.time_ns if stop else end_ns
+        # What QEMU calls the downtime of a post-copy is not one.
+        downtime_ms = (end_ns - stopped_ns) / 1e6 if mode == "postcopy" else float(info.get("downtime", 0))
         await self._attach(destination)
         return Migration(
             source=source,
             destination=destination,
             mode=mode,
             begin_ns=begin_ns,
-            stopped_ns=stop.time_ns if stop else end_ns,
+            stopped_ns=stopped_ns,
             end_ns=end_ns,
             total_ms=float(info.get("total-time", 0)),
-            downtime_ms=float(info.get("downtime", 0)),
+            downtime_ms=downtime_ms,
             transferred_bytes=int(info.get("ram", {}).get("transferred", 0)),
         )
+
+    async def begin_migration(self, source: str, destination: str) -> None:
+        """Begin a slow pre-copy that does not converge while the guest writes."""
+        await self._begin(source, destination, UNENDING)
+
+    async def cancel_migration(self, source: str) -> None:
+        """Cancel the migration, and return once the source says so."""
+        await self._run(source).cancel(_CANCEL_TIMEOUT_S)
+
+    async def recover_migration(self, source: str) -> None:
+        """Take up an interrupted post-copy migration again over a new connection."""
+        await self._run(source).recover()
+
+    async def wait_migration(self, node: str, phase: MigrationPhase, timeout_s: float) -> None:
+        """Return once the last migration is in `phase` as `node` sees it."""
+        await self._run(node).wait(self._qemu(node), {phase}, timeout_s)
+
+    async def progress(self, source: str) -> Progress:
+        """Ask the source how far its last migration is."""
+        run = self._runs.get(source)
+        return await run.progress() if run else Progress(MigrationPhase.NONE, 0.0, 0)
 
     async def pause(self, node: str) -> None:
         """Stop the guest's processors."""
@@ -208,31 +238,19 @@ class QemuHypervisor:
         )
         return self._qemus[node]
 
-    async def _configure(self, qemu: Qemu) -> None:
-        states = [{"capability": name, "state": on} for name, on in _CAPABILITIES.items()]
-        await qemu.execute("migrate-set-capabilities", {"capabilities": states})
-        await qemu.execute("migrate-set-parameters", _PARAMETERS)
+    async def _begin(self, source: str, destination: str, manner: Manner) -> MigrationRun:
+        await self.prepare(destination)
+        address = self._places[destination].migration_address
+        run = MigrationRun(self._qemu(source), self._qemu(destination), address)
+        self._runs[source] = self._runs[destination] = run
+        await run.begin(manner)
+        return run
 
-    async def _ended(self, qemu: Qemu, after: int, node: str) -> None:
-        def final(event: QmpEvent) -> bool:
-            return event.name == "MIGRATION" and event.data["status"] in ("completed", "failed", "cancelled")
-
-        event = await qemu.wait_event(
-            final, after=after, timeout_s=_MIGRATION_TIMEOUT_S, what=f"the end of the migration on {node}"
-        )
-        if event.data["status"] != "completed":
-            info = await qemu.execute("query-migrate")
-            why = info.get("error-desc", "no reason given")
-            raise LabError(f"the migration {event.data['status']} on {node}: {why}")
-
-    async def _statistics(self, qemu: Qemu) -> dict[str, Any]:
-        """Return query-migrate's answer once it is final, which is a moment after the event."""
-        deadline = time.monotonic() + _STATISTICS_TIMEOUT_S
-        while True:
-            info: dict[str, Any] = await qemu.execute("query-migrate")
-            if info.get("total-time") or time.monotonic() > deadline:
-                return info
-            await asyncio.sleep(_POLL_S)
+    def _run(self, node: str) -> MigrationRun:
+        run = self._runs.get(node)
+        if run is None:
+            raise LabError(f"no migration has begun on {node}")
+        return run
 
     async def _until(self, qemu: Qemu, match: Callable[[str], bool], timeout_s: float, what: str) -> None:
         deadline = time.monotonic() + timeout_s

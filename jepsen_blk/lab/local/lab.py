@@ -76,15 +76,30 @@ class LocalLab:
     def __init__(
         self,
         namespaces: Namespaces,
+        nodes: dict[str, LocalNode],
         network: CommandNetwork,
         hypervisor: QemuHypervisor,
         storage: StorageControl,
     ) -> None:
         self._namespaces = namespaces
+        self._nodes = nodes
         self.network = network
         self.hypervisor = hypervisor
         self.storage = storage
         self.guest_nodes = GUEST_NODES
+        self.storage_node = STORAGE_NODE
+
+    async def freeze(self, node: str) -> None:
+        """Stop the node's QEMU or storage servers."""
+        await self._nodes[node].freeze()
+
+    async def thaw(self, node: str) -> None:
+        """Let them go on."""
+        self._nodes[node].thaw()
+
+    async def frozen(self, node: str) -> bool:
+        """Tell whether they are stopped."""
+        return self._nodes[node].frozen
 
     def how_to_enter(self) -> str:
         """Give the command that opens a shell on node X."""
@@ -136,7 +151,7 @@ async def _build(
         with contextlib.suppress(Exception):
             await hypervisor.close()
         raise group.exceptions[0] from None
-    return LocalLab(namespaces, network, hypervisor, storage)
+    return LocalLab(namespaces, nodes, network, hypervisor, storage)
 
 
 async def make_nodes(namespaces: Namespaces) -> dict[str, LocalNode]:

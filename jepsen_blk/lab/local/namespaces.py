@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from jepsen_blk.lab.seams import Completed
 _INIT = Path(__file__).with_name("init.py")
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
+_FREEZE_TIMEOUT_S = 5.0
+_POLL_S = 0.005
 
 
 class LocalProcess:
@@ -43,10 +46,27 @@ class LocalProcess:
         except TimeoutError as error:
             raise LabError(f"{self.name} still runs after {timeout_s:g} s") from error
 
+    @property
+    def frozen(self) -> bool:
+        """Tell whether it is stopped by a signal."""
+        children = _children(self._process.pid)
+        return bool(children) and all(_is_stopped(child) for child in children)
+
+    def freeze(self) -> None:
+        """Stop it by a signal; nsenter before it, since that would stop and continue with its child."""
+        for pid in (self._process.pid, *_children(self._process.pid)):
+            _signal(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on; no error if it was not stopped."""
+        for pid in (*_children(self._process.pid), self._process.pid):
+            _signal(pid, signal.SIGCONT)
+
     async def kill(self) -> None:
         """Kill it and wait until it is gone."""
-        _kill_children(self._process.pid)
         if self.running:
+            _kill_children(self._process.pid)
+            _signal(self._process.pid, signal.SIGCONT)  # a frozen nsenter would never see the end
             try:
                 await asyncio.wait_for(self._process.wait(), 5)
             except TimeoutError:
@@ -65,10 +85,14 @@ class LocalProcess:
 class LocalNode:
     """A node of the local lab; commands run in its network namespace through nsenter."""
 
-    def __init__(self, name: str, prefix: Sequence[str], started: list[LocalProcess]) -> None:
+    def __init__(
+        self, name: str, prefix: Sequence[str], started: list[LocalProcess], root_prefix: Sequence[str] = ()
+    ) -> None:
         self._name = name
         self._prefix = tuple(prefix)
+        self._root_prefix = tuple(root_prefix) or self._prefix
         self._started = started
+        self._mine: list[LocalProcess] = []
 
     @property
     def name(self) -> str:
@@ -104,12 +128,21 @@ class LocalNode:
         return done
 
     async def start(
-        self, argv: Sequence[str], *, log: Path, env: dict[str, str] | None = None, fds: Sequence[int] = ()
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: dict[str, str] | None = None,
+        fds: Sequence[int] = (),
+        as_root: bool = False,
     ) -> LocalProcess:
-        """Start a long-running process with its output in `log`; `fds` are inherited by number."""
+        """Start a long-running process with its output in `log`; `fds` are inherited by number.
+
+        `as_root` leaves it the rights of a controller that is the host's root: a user namespace ends them.
+        """
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                *self._prefix,
+                *(self._root_prefix if as_root else self._prefix),
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -120,7 +153,32 @@ class LocalNode:
             )
         started = LocalProcess(process, f"{self._name}:{Path(argv[0]).name}", log)
         self._started.append(started)
+        self._mine.append(started)
         return started
+
+    async def freeze(self) -> None:
+        """Stop every process that was started on the node, and return once they stand still."""
+        for process in self._running():
+            process.freeze()
+        deadline = time.monotonic() + _FREEZE_TIMEOUT_S
+        while not self.frozen:
+            if time.monotonic() > deadline:
+                raise LabError(f"node {self._name} does not stand still after {_FREEZE_TIMEOUT_S:g} s")
+            await asyncio.sleep(_POLL_S)
+
+    def thaw(self) -> None:
+        """Let the processes go on; no error if they were not stopped."""
+        for process in self._running():
+            process.thaw()
+
+    @property
+    def frozen(self) -> bool:
+        """Tell whether the node has processes and all of them are stopped."""
+        running = self._running()
+        return bool(running) and all(process.frozen for process in running)
+
+    def _running(self) -> list[LocalProcess]:
+        return [process for process in self._mine if process.running]
 
 
 class Namespaces:
@@ -133,13 +191,10 @@ class Namespaces:
         self.run_dir = proc / "root/run/lab"
         self.inner_run_dir = Path("/run/lab")
         self._netns = proc / "root/run/netns"
-        self._prefix = (
-            "nsenter",
-            "--preserve-credentials",
-            f"--user={proc}/ns/user",
-            f"--mount={proc}/ns/mnt",
-            f"--pid={proc}/ns/pid_for_children",
-        )
+        inside = (f"--mount={proc}/ns/mnt", f"--pid={proc}/ns/pid_for_children")
+        self._prefix = ("nsenter", "--preserve-credentials", f"--user={proc}/ns/user", *inside)
+        self._root_prefix = ("nsenter", *inside)
+        self._can_keep_root = False
         self._started: list[LocalProcess] = []
         self.root = LocalNode("lab", (*self._prefix, f"--net={proc}/ns/net", "--"), self._started)
 
@@ -165,14 +220,25 @@ class Namespaces:
                 init.kill()
             why = (await init.stderr.read()).decode(errors="replace").strip() or "no answer"
             raise LabError(f"cannot make the lab's namespaces: {why}; run `jepsen-blk doctor` for the remedy")
-        return cls(init)
+        namespaces = cls(init)
+        if os.geteuid() == 0:
+            await namespaces._try_to_keep_root()
+        return namespaces
 
     async def node(self, name: str) -> LocalNode:
         """Make a network namespace with loopback up and return it as a node."""
         await self.root.run(["ip", "netns", "add", name])
-        node = LocalNode(name, (*self._prefix, f"--net={self._netns / name}", "--"), self._started)
+        inside = (f"--net={self._netns / name}", "--")
+        root_prefix = (*self._root_prefix, *inside) if self._can_keep_root else ()
+        node = LocalNode(name, (*self._prefix, *inside), self._started, root_prefix)
         await node.run(["ip", "link", "set", "lo", "up"])
         return node
+
+    async def _try_to_keep_root(self) -> None:
+        """See whether root may enter without the user namespace: a container's root may not."""
+        with contextlib.suppress(LabError):
+            await LocalNode("lab", (*self._root_prefix, "--"), []).run(["true"])
+            self._can_keep_root = True
 
     def shell_command(self, node: str) -> str:
         """Give the command line that opens a shell on a node, for a user who wants to look around."""
@@ -195,6 +261,24 @@ class Namespaces:
 
 def _kill_children(pid: int) -> None:
     """Kill what nsenter runs: the signal cannot go through nsenter, which only waits."""
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+    for child in _children(pid):
+        _signal(child, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return "\nState:\tT" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

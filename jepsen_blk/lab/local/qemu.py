@@ -75,7 +75,7 @@ class QmpEvent:
     time_ns: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Qemu:
     """A running QEMU with its monitor connected."""
 
@@ -97,10 +97,13 @@ class Qemu:
         log: Path,
         fds: Sequence[int] = (),
     ) -> Qemu:
-        """Start QEMU on the node and connect to its monitor (a socket in the lab's private /run)."""
+        """Start QEMU on the node and connect to its monitor (a socket in the lab's private /run).
+
+        Post-copy needs userfaultfd, which most kernels leave to the host's root.
+        """
         socket = f"qmp-{node.name}-{time.monotonic_ns()}.sock"
         monitor = ["-qmp", f"unix:{inner_run_dir / socket},server=on,wait=off"]
-        process = await node.start([*argv, *monitor], log=log, fds=fds)
+        process = await node.start([*argv, *monitor], log=log, fds=fds, as_root=True)
         client = QMPClient(node.name)
         qemu = cls(node.name, process, client)
         listener = EventListener()
@@ -114,11 +117,16 @@ class Qemu:
         return qemu
 
     async def execute(
-        self, command: str, arguments: dict[str, Any] | None = None, *, timeout_s: float = _CALL_TIMEOUT_S
+        self,
+        command: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        timeout_s: float = _CALL_TIMEOUT_S,
+        out_of_band: bool = False,
     ) -> Any:
         """Execute a QMP command; raises LabError on refusal, time-out or a dead QEMU."""
         try:
-            return await asyncio.wait_for(self.client.execute(command, arguments), timeout_s)
+            return await asyncio.wait_for(self.client.execute(command, arguments, out_of_band), timeout_s)
         except TimeoutError as error:
             raise LabError(f"QEMU on {self.name} did not answer {command} within {timeout_s:g} s") from error
         except ExecuteError as error:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jepsen_blk.storage.holds import InFlight as InFlight  # part of the Storage seam
+from jepsen_blk.storage.misbehaviour import Misbehaved as Misbehaved
+from jepsen_blk.storage.misbehaviour import Misbehaviour as Misbehaviour
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,15 @@ class Storage(Protocol):
 
     async def unfence(self, node: str) -> None:
         """Admit the node again."""
+
+    async def misbehave(self, what: Misbehaviour) -> int:
+        """Answer requests late or with an error from now on; return the id of the misbehaviour."""
+
+    async def wait_misbehaved(self, misbehaviour: int, count: int, timeout_s: float) -> Misbehaved:
+        """Return once `count` requests have been answered as the misbehaviour says."""
+
+    async def behave(self, misbehaviour: int) -> None:
+        """End a misbehaviour, also for the requests that it delays; no error if it has ended."""
 
     async def stats(self) -> dict[str, Any]:
         """Return counters: writes received, applied, ignored, refused, held."""

@@ -90,7 +90,7 @@ async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: Vie
 def make_schedule(spec: Spec) -> tuple[Step, ...]:
     """Make the faults of a specification; raises SpecError for an unknown fault or option."""
     return tuple(
-        Step(make_fault(step.fault, step.options), step.after_s)
+        Step(make_fault(step.fault, step.options, spec.storage), step.after_s)
         for step in spec.nemesis
         for _ in range(step.repeat)
     )

@@ -38,7 +38,7 @@ def read_spec(file: Path | None, values: Mapping[str, Any], nemesis: Sequence[st
         overrides["nemesis"] = [parse_nemesis(text) for text in nemesis]
     spec = make_spec(overrides) if file is None else load_spec(file, overrides)
     for step in spec.nemesis:
-        make_fault(step.fault, step.options)
+        make_fault(step.fault, step.options, spec.storage)
     return spec
 
 

@@ -8,20 +8,33 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from jepsen_blk.errors import SpecError
+from jepsen_blk.spec import StorageSpec
+from nemesis.disk_full import DiskFull
 from nemesis.fault import Fault
 from nemesis.hold import Hold
+from nemesis.io_error import IoError
 from nemesis.lost_path_migration import LostPathMigration
 from nemesis.migrate import Migrate
 from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
+from nemesis.slow_flush import SlowFlush
+from nemesis.slow_storage import SlowStorage
+from nemesis.storage_fault import NeedsStorage
 
 FAULTS: dict[str, type[Any]] = {
-    fault.name: fault for fault in (Hold, LostPathMigration, Migrate, PathLoss, Pause)
+    fault.name: fault
+    for fault in (
+        *(Hold, LostPathMigration, Migrate, PathLoss, Pause),
+        *(DiskFull, IoError, SlowFlush, SlowStorage),
+    )
 }
 
 
-def make_fault(name: str, options: dict[str, Any]) -> Fault:
-    """Make a fault with its options; raises SpecError naming the choices or every mistaken option."""
+def make_fault(name: str, options: dict[str, Any], storage: StorageSpec) -> Fault:
+    """Make a fault with its options for a test of `storage`.
+
+    Raises SpecError naming the choices, every mistaken option, or why the storage does not offer the fault.
+    """
     if name not in FAULTS:
         close = difflib.get_close_matches(name, FAULTS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -34,4 +47,6 @@ def make_fault(name: str, options: dict[str, Any]) -> Fault:
             for item in error.errors(include_url=False)
         )
         raise SpecError(f"nemesis {name}: {mistakes}") from error
+    if isinstance(fault, NeedsStorage):
+        fault.check_storage(storage)
     return fault

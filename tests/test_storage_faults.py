@@ -1,0 +1,79 @@
+"""The storage's faults: proven by what it counted, healed, and never proven when nothing was injected."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jepsen_blk.controller import Outcome, run_test
+from jepsen_blk.errors import SpecError
+from jepsen_blk.history.events import read_events
+from jepsen_blk.lab.seams import Misbehaviour
+from jepsen_blk.spec import StorageSpec, make_spec
+from jepsen_blk.storage.control import StorageControl
+from nemesis.catalogue import make_fault
+
+FAULTS: list[dict[str, Any]] = [
+    {"fault": "io-error", "options": {"duration_s": 0.2}},
+    {"fault": "io-error", "options": {"duration_s": 0.2, "applied": True}},
+    {"fault": "io-error", "options": {"duration_s": 10, "limit": 40}},
+    {"fault": "io-error", "options": {"duration_s": 0.2, "requests": ["read"]}},
+    {"fault": "disk-full", "options": {"duration_s": 0.2}},
+    {"fault": "slow-storage", "options": {"duration_s": 0.2, "delay_ms": 60}},
+    {"fault": "slow-flush", "options": {"duration_s": 0.2, "delay_ms": 60}},
+]
+MISBEHAVING = ("io-error", "disk-full", "slow-storage", "slow-flush")
+
+
+def run(store: Path, faults: Sequence[dict[str, Any]], **storage: Any) -> Outcome:
+    return asyncio.run(run_test(make_spec({"nemesis": list(faults), "storage": storage}), store))
+
+
+def proofs(outcome: Outcome) -> list[str]:
+    events = read_events(outcome.run_dir / "events.jsonl")
+    return [event.data["proof"] for event in events if (event.source, event.phase) == ("fault", "proven")]
+
+
+@pytest.mark.lab
+def test_every_fault_of_the_storage_is_proven_and_healed_without_an_anomaly(tmp_path: Path) -> None:
+    outcome = run(tmp_path, FAULTS, flush=True)
+    assert (outcome.verdict, outcome.results["reasons"]) == ("pass", [])
+    assert [fault["name"] for fault in outcome.results["faults"]] == [fault["fault"] for fault in FAULTS]
+    assert all(fault["proven"] and fault["healed"] for fault in outcome.results["faults"])
+    for proof, what in zip(
+        proofs(outcome), ["failed"] * 4 + ["had no room"] + ["60 ms of it added"] * 2, strict=True
+    ):
+        assert what in proof
+
+
+@pytest.mark.lab
+def test_a_fault_that_the_storage_never_got_is_not_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = StorageControl.misbehave
+
+    async def spare_all(control: StorageControl, what: Misbehaviour) -> int:
+        return await honest(control, Misbehaviour((), what.requests))
+
+    monkeypatch.setattr(StorageControl, "misbehave", spare_all)
+    monkeypatch.setattr("nemesis.storage_fault._MEET_TIMEOUT_S", 0.3)
+    outcome = run(tmp_path, [{"fault": name} for name in MISBEHAVING], flush=True)
+    assert outcome.verdict == "unknown"
+    assert [fault["proven"] for fault in outcome.results["faults"]] == [False] * len(MISBEHAVING)
+    assert [fault["healed"] for fault in outcome.results["faults"]] == [True] * len(MISBEHAVING)
+
+
+@pytest.mark.parametrize("name", MISBEHAVING)
+@pytest.mark.parametrize("kind", ["nbdkit-memory", "qemu-storage-daemon"])
+def test_a_stock_server_is_refused_before_the_run(name: str, kind: str) -> None:
+    with pytest.raises(
+        SpecError, match=rf"^nemesis {name}: not offered by storage\.kind '{kind}', which cannot be told"
+    ):
+        make_fault(name, {}, StorageSpec(kind=kind))
+
+
+def test_a_storage_without_flush_is_never_slow_to_flush() -> None:
+    with pytest.raises(SpecError, match=r"^nemesis slow-flush: .* set storage\.flush = true$"):
+        make_fault("slow-flush", {}, StorageSpec())

@@ -20,12 +20,13 @@ from nemesis.pause import Pause
 from nemesis.slow_flush import SlowFlush
 from nemesis.slow_storage import SlowStorage
 from nemesis.storage_fault import NeedsStorage
+from nemesis.storage_restart import StorageRestart
 
 FAULTS: dict[str, type[Any]] = {
     fault.name: fault
     for fault in (
         *(Hold, LostPathMigration, Migrate, PathLoss, Pause),
-        *(DiskFull, IoError, SlowFlush, SlowStorage),
+        *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),
     )
 }
 

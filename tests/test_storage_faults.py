@@ -10,6 +10,7 @@ import pytest
 from jepsen_blk.controller import Outcome, run_test
 from jepsen_blk.errors import SpecError
 from jepsen_blk.history.events import read_events
+from jepsen_blk.lab.local.storage_node import LocalStorage
 from jepsen_blk.lab.seams import Misbehaviour
 from jepsen_blk.spec import StorageSpec, make_spec
 from jepsen_blk.storage.control import StorageControl
@@ -63,6 +64,38 @@ def test_a_fault_that_the_storage_never_got_is_not_proven(
     assert outcome.verdict == "unknown"
     assert [fault["proven"] for fault in outcome.results["faults"]] == [False] * len(MISBEHAVING)
     assert [fault["healed"] for fault in outcome.results["faults"]] == [True] * len(MISBEHAVING)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("kind", ["policy", "qemu-storage-daemon"])
+def test_a_storage_that_is_restarted_under_load_keeps_what_it_acknowledged(kind: str, tmp_path: Path) -> None:
+    storage = {"kind": kind} if kind != "policy" else {"backing": str(tmp_path / "disk")}
+    restart = {"fault": "storage-restart", "options": {"duration_s": 0.2}}
+    outcome = run(tmp_path, [{**restart, "repeat": 2}, {"fault": "migrate"}, restart], **storage)
+    assert (outcome.verdict, outcome.results["reasons"]) == ("pass", [])
+    assert [fault["proven"] and fault["healed"] for fault in outcome.results["faults"]] == [True] * 4
+    assert "takes no connection of x; its guest is in io-error" in proofs(outcome)[0]
+    assert "takes no connection of y; its guest is in io-error" in proofs(outcome)[3]
+
+
+@pytest.mark.lab
+def test_a_storage_that_was_never_stopped_is_no_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def spare(servers: LocalStorage) -> None: ...
+
+    monkeypatch.setattr(LocalStorage, "stop", spare)
+    monkeypatch.setattr("nemesis.storage_fault._STOP_TIMEOUT_S", 0.3)
+    outcome = run(tmp_path, [{"fault": "storage-restart"}], backing=str(tmp_path / "disk"))
+    assert outcome.verdict == "unknown"
+    (fault,) = outcome.results["faults"]
+    assert (fault["proven"], fault["healed"]) == (False, True)
+
+
+@pytest.mark.parametrize("kind", ["policy", "nbdkit-memory"])
+def test_a_storage_in_memory_cannot_be_restarted(kind: str) -> None:
+    with pytest.raises(SpecError, match=rf"^nemesis storage-restart: storage\.kind '{kind}' in memory loses"):
+        make_fault("storage-restart", {}, StorageSpec(kind=kind))
 
 
 @pytest.mark.parametrize("name", MISBEHAVING)

@@ -182,6 +182,16 @@ class Storage(Protocol):
         """Return counters: writes received, applied, ignored, refused, held."""
 
 
+class StorageServers(Protocol):
+    """The programs that serve the storage. Their content outlives them where it is not in memory."""
+
+    async def stop(self) -> None:
+        """End them at once, with all that they have in flight; no error if they have ended."""
+
+    async def start(self) -> None:
+        """Start what has ended, as it was started first, and return once it answers; no error if it runs."""
+
+
 class Guest(Protocol):
     """The agent inside the guest, reached without crossing a network that a fault can cut."""
 
@@ -222,6 +232,10 @@ class Lab(Protocol):
     @property
     def storage(self) -> Storage:
         """The storage under test."""
+
+    @property
+    def storage_servers(self) -> StorageServers:
+        """The programs that serve it."""
 
     @property
     def guest_nodes(self) -> tuple[str, str]:

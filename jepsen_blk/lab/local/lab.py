@@ -22,11 +22,10 @@ from jepsen_blk.lab.local.image import ensure_image
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
 from jepsen_blk.lab.local.qemu import BINARY, Machine
 from jepsen_blk.lab.local.snapshot import ensure_snapshot
-from jepsen_blk.lab.local.storage_node import start_storage, storage_ports
+from jepsen_blk.lab.local.storage_node import LocalStorage, start_storage, storage_ports
 from jepsen_blk.lab.network import CommandNetwork, End, Route
 from jepsen_blk.lab.seams import GuestStream, Path_
 from jepsen_blk.spec import Spec
-from jepsen_blk.storage.control import StorageControl
 from jepsen_blk.storage.used_device import refuse_used_device, wipe_device
 
 GUEST_NODES = ("x", "y")
@@ -70,12 +69,13 @@ class LocalLab:
         namespaces: Namespaces,
         network: CommandNetwork,
         hypervisor: QemuHypervisor,
-        storage: StorageControl,
+        storage: LocalStorage,
     ) -> None:
         self._namespaces = namespaces
         self.network = network
         self.hypervisor = hypervisor
-        self.storage = storage
+        self.storage = storage.control
+        self.storage_servers = storage
         self.guest_nodes = GUEST_NODES
 
     def how_to_enter(self) -> str:

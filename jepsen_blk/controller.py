@@ -31,7 +31,7 @@ from jepsen_blk.report.html import render_report
 from jepsen_blk.report.view import NullView, View
 from jepsen_blk.spec import Spec, dump_spec
 from jepsen_blk.store import new_run
-from nemesis.catalogue import make_fault
+from nemesis.catalogue import check_storage, make_fault
 from nemesis.fault import Fault, Stage, run_fault
 from workloads.guest import GuestLink
 
@@ -63,11 +63,13 @@ async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: Vie
     """Run one test and judge it.
 
     `keep_lab` leaves the lab up after the verdict until the task is cancelled. Raises SpecError for a fault
-    that does not exist, UserError for what the machine lacks, LabError when the lab cannot be had; once the
-    guest runs, trouble is part of the outcome.
+    that does not exist or that the storage does not offer, UserError for what the machine lacks, LabError
+    when the lab cannot be had; once the guest runs, trouble is part of the outcome.
     """
     view = view or NullView()
     steps = make_schedule(spec)
+    for step in steps:
+        check_storage(step.fault, spec.storage)
     view.phase("preparing the guest")
     prepared = await prepare_lab(spec)
     run_dir = new_run(store, spec.name)
@@ -90,7 +92,7 @@ async def run_test(spec: Spec, store: Path, *, keep_lab: bool = False, view: Vie
 def make_schedule(spec: Spec) -> tuple[Step, ...]:
     """Make the faults of a specification; raises SpecError for an unknown fault or option."""
     return tuple(
-        Step(make_fault(step.fault, step.options, spec.storage), step.after_s)
+        Step(make_fault(step.fault, step.options), step.after_s)
         for step in spec.nemesis
         for _ in range(step.repeat)
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from jepsen_blk.errors import SpecError
 from jepsen_blk.spec import NemesisSpec, Spec, load_spec, make_spec
-from nemesis.catalogue import make_fault
+from nemesis.catalogue import check_storage, make_fault
 
 _NEXT_OPTION = re.compile(r",(?=[A-Za-z_]\w*=)")
 """A comma inside a value, as in blocks=[1,2], is followed by no key."""
@@ -38,7 +38,7 @@ def read_spec(file: Path | None, values: Mapping[str, Any], nemesis: Sequence[st
         overrides["nemesis"] = [parse_nemesis(text) for text in nemesis]
     spec = make_spec(overrides) if file is None else load_spec(file, overrides)
     for step in spec.nemesis:
-        make_fault(step.fault, step.options, spec.storage)
+        check_storage(make_fault(step.fault, step.options), spec.storage)
     return spec
 
 

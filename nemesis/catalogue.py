@@ -31,11 +31,8 @@ FAULTS: dict[str, type[Any]] = {
 }
 
 
-def make_fault(name: str, options: dict[str, Any], storage: StorageSpec) -> Fault:
-    """Make a fault with its options for a test of `storage`.
-
-    Raises SpecError naming the choices, every mistaken option, or why the storage does not offer the fault.
-    """
+def make_fault(name: str, options: dict[str, Any]) -> Fault:
+    """Make a fault with its options; raises SpecError naming the choices or every mistaken option."""
     if name not in FAULTS:
         close = difflib.get_close_matches(name, FAULTS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -48,6 +45,10 @@ def make_fault(name: str, options: dict[str, Any], storage: StorageSpec) -> Faul
             for item in error.errors(include_url=False)
         )
         raise SpecError(f"nemesis {name}: {mistakes}") from error
+    return fault
+
+
+def check_storage(fault: Fault, storage: StorageSpec) -> None:
+    """Raise SpecError if the storage does not offer the fault."""
     if isinstance(fault, NeedsStorage):
         fault.check_storage(storage)
-    return fault

@@ -202,6 +202,18 @@ async def let_run(stage: Stage) -> None:
         await stage.lab.hypervisor.resume(stage.guest_node)
 
 
+async def let_work(stage: Stage) -> None:
+    """Let the guest run until it completes operations: an I/O error may come after what it is due to.
+
+    The bound is that of the healing.
+    """
+    before = stage.operations()
+    while stage.operations() == before:
+        await stage.require_alive()
+        await let_run(stage)
+        await asyncio.sleep(_POLL_S)
+
+
 async def require_working(stage: Stage) -> str:
     """Raise NotProven unless the guest runs and completes operations: a whole path may still stand still."""
     await require_running(stage)

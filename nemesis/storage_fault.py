@@ -12,11 +12,10 @@ from pydantic import ConfigDict, Field
 from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.seams import GuestState, Misbehaved, Misbehaviour
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, let_run, require_running, require_working
+from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
 
 _MEET_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
-_POLL_S = 0.02
 
 
 @runtime_checkable
@@ -90,16 +89,3 @@ async def stopped_by_error(stage: Stage) -> str:
     """Return once an I/O error has stopped the guest; the proof that an error reached its hypervisor."""
     await stage.lab.hypervisor.wait_state(stage.guest_node, GuestState.IO_ERROR, _STOP_TIMEOUT_S)
     return "its guest is in io-error"
-
-
-async def let_work(stage: Stage) -> None:
-    """Let the guest run until it completes operations.
-
-    An error that the storage answered before it was healed may still be on its way, and stop the guest
-    after it; the bound is that of the healing.
-    """
-    before = stage.operations()
-    while stage.operations() == before:
-        await stage.require_alive()
-        await let_run(stage)
-        await asyncio.sleep(_POLL_S)

@@ -16,8 +16,8 @@ from pydantic import ConfigDict, Field
 from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.seams import GuestState, Path_
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, require_working
-from nemesis.storage_fault import let_work, stopped_by_error
+from nemesis.fault import NotProven, Stage, let_work, require_working
+from nemesis.storage_fault import stopped_by_error
 
 _DISK_TIMEOUT_S = 10.0
 

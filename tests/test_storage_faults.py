@@ -12,9 +12,10 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.history.events import read_events
 from jepsen_blk.lab.local.storage_node import LocalStorage
 from jepsen_blk.lab.seams import Misbehaviour
+from jepsen_blk.options import read_spec
 from jepsen_blk.spec import StorageSpec, make_spec
 from jepsen_blk.storage.control import StorageControl
-from nemesis.catalogue import make_fault
+from nemesis.catalogue import check_storage, make_fault
 
 FAULTS: list[dict[str, Any]] = [
     {"fault": "io-error", "options": {"duration_s": 0.2}},
@@ -95,7 +96,7 @@ def test_a_storage_that_was_never_stopped_is_no_proof(
 @pytest.mark.parametrize("kind", ["policy", "nbdkit-memory"])
 def test_a_storage_in_memory_cannot_be_restarted(kind: str) -> None:
     with pytest.raises(SpecError, match=rf"^nemesis storage-restart: storage\.kind '{kind}' in memory loses"):
-        make_fault("storage-restart", {}, StorageSpec(kind=kind))
+        check_storage(make_fault("storage-restart", {}), StorageSpec(kind=kind))
 
 
 @pytest.mark.parametrize("name", MISBEHAVING)
@@ -104,9 +105,17 @@ def test_a_stock_server_is_refused_before_the_run(name: str, kind: str) -> None:
     with pytest.raises(
         SpecError, match=rf"^nemesis {name}: not offered by storage\.kind '{kind}', which cannot be told"
     ):
-        make_fault(name, {}, StorageSpec(kind=kind))
+        check_storage(make_fault(name, {}), StorageSpec(kind=kind))
+
+
+def test_the_refusal_comes_before_anything_is_built(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"^nemesis io-error: not offered"):
+        run(tmp_path, [{"fault": "io-error"}], kind="nbdkit-memory")
+    with pytest.raises(SpecError, match=r"^nemesis io-error: not offered"):
+        read_spec(None, {"storage.kind": "nbdkit-memory"}, ["io-error"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_storage_without_flush_is_never_slow_to_flush() -> None:
     with pytest.raises(SpecError, match=r"^nemesis slow-flush: .* set storage\.flush = true$"):
-        make_fault("slow-flush", {}, StorageSpec())
+        check_storage(make_fault("slow-flush", {}), StorageSpec())

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
 from nemesis.fault import Stage
-from nemesis.storage_fault import StorageFault, stopped_by_error
+from nemesis.storage_fault import StorageFault, stopped_by
 
 
 @dataclass(slots=True)
@@ -21,6 +21,6 @@ class DiskFull(StorageFault):
         return Misbehaviour(stage.lab.guest_nodes, ("write",), error="ENOSPC")
 
     async def seen(self, stage: Stage, met: Misbehaved) -> str:
-        """The storage refused writes, and that stopped the guest."""
-        stopped = await stopped_by_error(stage)
+        """The storage refused writes, and that stopped the guest, if it is to."""
+        stopped = await stopped_by(stage, "ENOSPC")
         return f"the storage had no room for {met.requests} writes of {stage.guest_node}; {stopped}"

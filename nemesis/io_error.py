@@ -14,7 +14,7 @@ from pydantic import Field
 
 from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
 from nemesis.fault import Stage, let_run
-from nemesis.storage_fault import StorageFault, stopped_by_error
+from nemesis.storage_fault import StorageFault, stopped_by
 
 _POLL_S = 0.02
 
@@ -36,8 +36,8 @@ class IoError(StorageFault):
         )
 
     async def seen(self, stage: Stage, met: Misbehaved) -> str:
-        """The storage answered with the error, and that stopped the guest."""
-        stopped = await stopped_by_error(stage)
+        """The storage answered with the error, and that stopped the guest, if it is to."""
+        stopped = await stopped_by(stage, "EIO")
         return f"the storage failed {met.requests} requests of {stage.guest_node}; {stopped}"
 
     async def dwell(self, stage: Stage) -> None:

@@ -75,7 +75,9 @@ class StorageFault(ABC):
             await let_work(stage)
 
     async def prove_healed(self, stage: Stage) -> str:
-        """The guest completes operations again."""
+        """The storage behaves, and the guest completes operations again."""
+        if self._number is not None and not (await self.met(stage, 0, 0)).over:
+            raise NotProven("the storage still misbehaves")
         return await require_working(stage)
 
     async def met(self, stage: Stage, count: int, timeout_s: float) -> Misbehaved:
@@ -85,7 +87,9 @@ class StorageFault(ABC):
         return await stage.lab.storage.wait_misbehaved(self._number, count, timeout_s)
 
 
-async def stopped_by_error(stage: Stage) -> str:
-    """Return once an I/O error has stopped the guest; the proof that an error reached its hypervisor."""
+async def stopped_by(stage: Stage, error: str) -> str:
+    """Return once the error has stopped the guest, if its hypervisor is to stop it; say which."""
+    if not stage.lab.hypervisor.stops_at(error):
+        return "its guest is told"
     await stage.lab.hypervisor.wait_state(stage.guest_node, GuestState.IO_ERROR, _STOP_TIMEOUT_S)
     return "its guest is in io-error"

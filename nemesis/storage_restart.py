@@ -17,7 +17,7 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.seams import GuestState, Path_
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_work, require_working
-from nemesis.storage_fault import stopped_by_error
+from nemesis.storage_fault import stopped_by
 
 _DISK_TIMEOUT_S = 10.0
 
@@ -50,7 +50,7 @@ class StorageRestart:
 
     async def prove(self, stage: Stage) -> str:
         """A new connection is refused, and the guest's disk has failed."""
-        stopped = await stopped_by_error(stage)
+        stopped = await stopped_by(stage, "EIO")
         if await stage.lab.network.reachable(stage.guest_node, Path_.STORAGE):
             raise NotProven("the storage still takes connections")
         return f"the storage takes no connection of {stage.guest_node}; {stopped}"

@@ -92,7 +92,8 @@ def test_the_end_of_a_delay_lets_what_waits_go_on_as_if_nothing_had_been(rig: Ri
     assert not x.answered(cookie)
     rig.ask("behave", misbehaviour=number)
     assert x.reply(cookie) == 0
-    assert seen(rig, number, count=0)["requests"] == 0
+    after = seen(rig, number, count=0)
+    assert (after["requests"], after["over"]) == (0, True)
 
 
 def test_a_fence_aborts_a_write_that_is_delayed(rig: Rig) -> None:

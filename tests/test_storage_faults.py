@@ -29,8 +29,9 @@ FAULTS: list[dict[str, Any]] = [
 MISBEHAVING = ("io-error", "disk-full", "slow-storage", "slow-flush")
 
 
-def run(store: Path, faults: Sequence[dict[str, Any]], **storage: Any) -> Outcome:
-    return asyncio.run(run_test(make_spec({"nemesis": list(faults), "storage": storage}), store))
+def run(store: Path, faults: Sequence[dict[str, Any]], disk_errors: str = "stop", **storage: Any) -> Outcome:
+    spec = {"nemesis": list(faults), "storage": storage, "guest": {"disk_errors": disk_errors}}
+    return asyncio.run(run_test(make_spec(spec), store))
 
 
 def proofs(outcome: Outcome) -> list[str]:
@@ -51,6 +52,27 @@ def test_every_fault_of_the_storage_is_proven_and_healed_without_an_anomaly(tmp_
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize(
+    ("disk_errors", "full"), [("enospc", "its guest is in io-error"), ("report", "its guest is told")]
+)
+def test_an_error_that_the_guest_is_told_of_leaves_an_indeterminate_operation(
+    disk_errors: str, full: str, tmp_path: Path
+) -> None:
+    faults = [
+        {"fault": "io-error", "options": {"duration_s": 9, "requests": ["read", "write"], "limit": 30}},
+        {"fault": "io-error", "options": {"duration_s": 9, "applied": True, "limit": 30}},
+        {"fault": "disk-full", "options": {"duration_s": 0.1}},
+    ]
+    outcome = run(tmp_path, faults, disk_errors)
+    assert (outcome.verdict, outcome.results["reasons"]) == ("pass", [])
+    assert outcome.results["workload"]["info"] >= 30
+    first, second, third = proofs(outcome)
+    assert first.endswith("its guest is told")
+    assert second.endswith("its guest is told")
+    assert third.endswith(full)
+
+
+@pytest.mark.lab
 def test_a_fault_that_the_storage_never_got_is_not_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +87,20 @@ def test_a_fault_that_the_storage_never_got_is_not_proven(
     assert outcome.verdict == "unknown"
     assert [fault["proven"] for fault in outcome.results["faults"]] == [False] * len(MISBEHAVING)
     assert [fault["healed"] for fault in outcome.results["faults"]] == [True] * len(MISBEHAVING)
+
+
+@pytest.mark.lab
+def test_a_storage_that_goes_on_misbehaving_is_not_healed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go_on(control: StorageControl, misbehaviour: int) -> None: ...
+
+    monkeypatch.setattr(StorageControl, "behave", go_on)
+    outcome = run(tmp_path, [{"fault": "slow-storage", "options": {"duration_s": 0.1, "delay_ms": 1}}])
+    assert outcome.verdict == "unknown"
+    (fault,) = outcome.results["faults"]
+    assert (fault["proven"], fault["healed"]) == (True, False)
+    assert fault["why"] == "healing: the storage still misbehaves"
 
 
 @pytest.mark.lab

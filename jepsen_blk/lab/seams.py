@@ -120,6 +120,9 @@ class Hypervisor(Protocol):
     async def resume(self, node: str) -> None:
         """Let the guest run, and return once it does; failed requests are re-issued by the frontend."""
 
+    def stops_at(self, error: str) -> bool:
+        """Tell whether a disk error of that name (EIO, ENOSPC) stops the guest, or is told to it."""
+
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the guest on `node` is in `state`."""
 

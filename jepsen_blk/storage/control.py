@@ -97,7 +97,7 @@ class StorageControl:
     async def wait_misbehaved(self, misbehaviour: int, count: int, timeout_s: float) -> Misbehaved:
         """Return once `count` requests have been answered as the misbehaviour says."""
         reply = await self._request("wait_misbehaved", timeout_s, misbehaviour=misbehaviour, count=count)
-        return Misbehaved(reply["requests"], reply["shortest_ms"], reply["longest_ms"])
+        return Misbehaved(**{name: value for name, value in reply.items() if name != "ok"})
 
     async def behave(self, misbehaviour: int) -> None:
         """End a misbehaviour, also for the requests that it delays; no error if it has ended."""

@@ -41,9 +41,13 @@ class Misbehaviour:
 
 @dataclass(frozen=True, slots=True)
 class Misbehaved:
-    """The requests answered so until now, and the least and most time from arrival to answer of one."""
+    """The requests answered so until now, and the least and most time from arrival to answer of one.
+
+    `over` tells that no further one will be.
+    """
 
     requests: int
+    over: bool
     shortest_ms: float
     longest_ms: float
 
@@ -64,6 +68,7 @@ class Active:
         """Return the fields of `Misbehaved`."""
         return {
             "requests": self.answered,
+            "over": self.ended,
             "shortest_ms": self.shortest_ns / 1e6,
             "longest_ms": self.longest_ns / 1e6,
         }

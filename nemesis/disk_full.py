@@ -23,4 +23,4 @@ class DiskFull(StorageFault):
     async def seen(self, stage: Stage, met: Misbehaved) -> str:
         """The storage refused writes, and that stopped the guest, if it is to."""
         stopped = await stopped_by(stage, "ENOSPC")
-        return f"the storage had no room for {met.requests} writes of {stage.guest_node}; {stopped}"
+        return f"writes that the storage had no room for: {met.requests}; {stopped}"

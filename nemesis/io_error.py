@@ -38,7 +38,7 @@ class IoError(StorageFault):
     async def seen(self, stage: Stage, met: Misbehaved) -> str:
         """The storage answered with the error, and that stopped the guest, if it is to."""
         stopped = await stopped_by(stage, "EIO")
-        return f"the storage failed {met.requests} requests of {stage.guest_node}; {stopped}"
+        return f"requests of {stage.guest_node} that the storage failed: {met.requests}; {stopped}"
 
     async def dwell(self, stage: Stage) -> None:
         """Leave it so; with a limit, let the guest send its requests again until so many have failed."""

@@ -34,6 +34,6 @@ def took_longer(met: Misbehaved, delay_ms: float, what: str) -> str:
     if met.shortest_ms < delay_ms:
         raise NotProven(f"the storage took {met.shortest_ms:.1f} ms, less than {delay_ms:g} ms")
     return (
-        f"the storage took {met.shortest_ms:.1f} to {met.longest_ms:.1f} ms for {met.requests} {what}, "
-        f"{delay_ms:g} ms of it added"
+        f"{what} that the storage answered {delay_ms:g} ms later: {met.requests}, "
+        f"after {met.shortest_ms:.1f} to {met.longest_ms:.1f} ms"
     )

@@ -76,9 +76,12 @@ class StorageFault(ABC):
 
     async def prove_healed(self, stage: Stage) -> str:
         """The storage behaves, and the guest completes operations again."""
-        if self._number is not None and not (await self.met(stage, 0, 0)).over:
+        if self._number is None:
+            return await require_working(stage)
+        met = await self.met(stage, 0, 0)
+        if not met.over:
             raise NotProven("the storage still misbehaves")
-        return await require_working(stage)
+        return f"the storage behaves after {met.requests} requests; {await require_working(stage)}"
 
     async def met(self, stage: Stage, count: int, timeout_s: float) -> Misbehaved:
         """Return once `count` requests have met the fault."""

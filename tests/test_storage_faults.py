@@ -46,7 +46,7 @@ def test_every_fault_of_the_storage_is_proven_and_healed_without_an_anomaly(tmp_
     assert [fault["name"] for fault in outcome.results["faults"]] == [fault["fault"] for fault in FAULTS]
     assert all(fault["proven"] and fault["healed"] for fault in outcome.results["faults"])
     for proof, what in zip(
-        proofs(outcome), ["failed"] * 4 + ["had no room"] + ["60 ms of it added"] * 2, strict=True
+        proofs(outcome), ["the storage failed"] * 4 + ["no room"] + ["60 ms later"] * 2, strict=True
     ):
         assert what in proof
 

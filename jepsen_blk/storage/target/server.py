@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Decision, Write
@@ -95,6 +96,7 @@ class Target:
         self._changed = threading.Condition(self._lock)
         self._watchers = 0
         self._misbehaving = Misbehaving(log, self._wake_all)
+        self._misbehaviours = self._misbehaving.active
 
     # Called by nbdkit's threads.
 
@@ -117,20 +119,17 @@ class Target:
         self._log.event("disconnect", node=connection.node, time=time.monotonic_ns())
 
     def read(self, connection: Connection, buffer: memoryview, offset: int) -> None:
-        """Fill `buffer`; raises OSError, which is a CommandError when the node is fenced."""
+        """Fill `buffer`; raises CommandError when the node is fenced, OSError when it fails."""
         self._check_admitted(connection)
-        if self._misbehaving.active:
-            self._misbehaving.serve(connection.node, "read", lambda: self._backing.read(buffer, offset))
+        if self._misbehaviours:
+            self._misbehaving.serve(connection.node, "read", partial(self._backing.read, buffer, offset))
         else:
             self._backing.read(buffer, offset)
 
     def flush(self, connection: Connection) -> None:
         """Make all completed writes durable."""
         self._check_admitted(connection)
-        if self._misbehaving.active:
-            self._misbehaving.serve(connection.node, "flush", self._backing.flush)
-        else:
-            self._backing.flush()
+        self._misbehaving.serve(connection.node, "flush", self._backing.flush)
 
     def write(self, connection: Connection, data: memoryview, offset: int, *, durable: bool = False) -> None:
         """Carry a write through arrival, waiting and end; raises CommandError unless it is acknowledged."""
@@ -147,7 +146,7 @@ class Target:
             if decision is Decision.APPLY or decision is Decision.WAIT:
                 self._catch(pending)
                 lingers = pending.hold is not None or decision is Decision.WAIT or self._latency_ns > 0
-                if self._misbehaving.active:
+                if self._misbehaviours:
                     pending.met = self._misbehaving.catch(write.node, "write", *["flush"] * durable)
                     lingers = True
         if lingers:

@@ -9,7 +9,7 @@ from jepsen_blk.errors import UserError
 from jepsen_blk.judge import SPEC
 from jepsen_blk.spec import Spec, load_spec
 from jepsen_blk.store import find_run
-from nemesis.catalogue import make_fault
+from nemesis.catalogue import check_storage, make_fault
 from nemesis.plan import PLAN, Plan, read_plan
 
 
@@ -34,5 +34,5 @@ def load_repeated(path: Path, name: str | None = None) -> tuple[Spec, Repeated]:
         )
     plan = read_plan(run_dir)
     for step in plan.steps:
-        make_fault(step.fault, step.options)
+        check_storage(make_fault(step.fault, step.options), spec.storage)
     return spec, Repeated(run_dir, plan)

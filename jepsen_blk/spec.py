@@ -49,6 +49,9 @@ class GuestSpec(Table):
     memory_mb: Annotated[int, Field(ge=96, le=8192)] = 160
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     kernel: Path | None = None
+    disk_errors: Literal["stop", "enospc", "report"] = "stop"
+    """Which failed requests stop the guest and are sent again when it is let run: all, only those that a full
+    disk has failed, or none. The guest is told of the others."""
 
 
 class WorkloadSpec(Table):

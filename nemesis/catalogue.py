@@ -8,10 +8,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from jepsen_blk.errors import SpecError
+from jepsen_blk.spec import StorageSpec
+from nemesis.disk_full import DiskFull
 from nemesis.fault import Fault
 from nemesis.flapping import Flapping
 from nemesis.freeze import Freeze
 from nemesis.hold import Hold
+from nemesis.io_error import IoError
 from nemesis.latency import LatePackets
 from nemesis.loss import PacketLoss
 from nemesis.lost_path_migration import LostPathMigration
@@ -22,8 +25,12 @@ from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
 from nemesis.postcopy_loss import PostcopyLoss
 from nemesis.reset import Reset
+from nemesis.slow_flush import SlowFlush
 from nemesis.slow_link import SlowLink
+from nemesis.slow_storage import SlowStorage
 from nemesis.split_brain import SplitBrain
+from nemesis.storage_fault import NeedsStorage
+from nemesis.storage_restart import StorageRestart
 
 FAULTS: dict[str, type[Any]] = {
     fault.name: fault
@@ -31,6 +38,7 @@ FAULTS: dict[str, type[Any]] = {
         *(Freeze, Hold, LostPathMigration, Pause),
         *(Migrate, MigrateCancel, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
+        *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),
     )
 }
 
@@ -50,3 +58,9 @@ def make_fault(name: str, options: dict[str, Any]) -> Fault:
         )
         raise SpecError(f"nemesis {name}: {mistakes}") from error
     return fault
+
+
+def check_storage(fault: Fault, storage: StorageSpec) -> None:
+    """Raise SpecError if the storage does not offer the fault."""
+    if isinstance(fault, NeedsStorage):
+        fault.check_storage(storage)

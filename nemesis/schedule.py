@@ -30,7 +30,7 @@ from jepsen_blk.schedule_spec import (
     is_endless,
 )
 from jepsen_blk.spec import NemesisSpec, Spec
-from nemesis.catalogue import FAULTS, make_fault
+from nemesis.catalogue import FAULTS, check_storage, make_fault
 from nemesis.plan import Plan, Step
 
 _PAUSE_S: float = NemesisSpec.model_fields["after_s"].default
@@ -42,16 +42,17 @@ _DURATION = "duration_s"
 
 
 def check_faults(spec: Spec) -> None:
-    """Make every fault of a specification once; raises SpecError for an unknown fault or option.
+    """Make every fault of a specification once; raises SpecError for an unknown fault or option,
+    and for a fault that the storage does not offer.
 
     Options that are drawn are tried with the ends of their range and with each choice: a mistake must not
     wait for the seed that draws it.
     """
     for step in spec.nemesis:
-        make_fault(step.fault, step.options)
+        check_storage(make_fault(step.fault, step.options), spec.storage)
     for item in faults_of(spec.schedule) if spec.schedule else ():
         for options in _extremes(item.options):
-            make_fault(item.fault, options)
+            check_storage(make_fault(item.fault, options), spec.storage)
 
 
 def make_plan(spec: Spec) -> Plan:

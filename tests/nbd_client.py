@@ -16,6 +16,7 @@ EIO = 5
 
 _OPTION_MAGIC = b"IHAVEOPT"
 _READ, _WRITE, _DISCONNECT, _FLUSH = 0, 1, 2, 3
+_FUA = 1
 
 
 def data_of(block: int, sequence: int, *, count: int = 1) -> bytes:
@@ -75,11 +76,11 @@ class NbdClient:
         _, _, kind, length = struct.unpack(">QIII", self._receive(20))
         return kind, self._receive(length)
 
-    def _request(self, kind: int, offset: int, length: int, payload: bytes = b"") -> int:
+    def _request(self, kind: int, offset: int, length: int, payload: bytes = b"", flags: int = 0) -> int:
         self._cookie += 1
         self._lengths[self._cookie] = length if kind == _READ else 0
         self.socket.sendall(
-            struct.pack(">IHHQQI", 0x25609513, 0, kind, self._cookie, offset, length) + payload
+            struct.pack(">IHHQQI", 0x25609513, flags, kind, self._cookie, offset, length) + payload
         )
         return self._cookie
 
@@ -103,6 +104,9 @@ class NbdClient:
 
     def write(self, block: int, data: bytes) -> int:
         return self.reply(self.send_write(block, data))
+
+    def write_durably(self, block: int, data: bytes) -> int:
+        return self.reply(self._request(_WRITE, block * BLOCK_BYTES, len(data), data, _FUA))
 
     def read(self, block: int, count: int = 1) -> bytes:
         cookie = self.send_read(block, count)

@@ -147,6 +147,10 @@ def test_a_stock_server_has_no_fencing(rig: Rig, do: str, fields: dict[str, obje
     assert rig.refusal(do, **fields) == "the stock server has no fencing"
 
 
+def test_a_stock_server_has_no_misbehaviours(rig: Rig) -> None:
+    assert rig.refusal("behave", misbehaviour=1) == "the stock server has no misbehaviours"
+
+
 def test_waits_time_out_and_unknown_holds_are_named(rig: Rig) -> None:
     hold = rig.ask("hold", node="x", blocks=[1])["hold"]
     assert rig.refusal("wait_held", hold=hold, timeout_s=0) == "timeout"

@@ -340,6 +340,7 @@ def test_stats_count_what_became_of_the_writes(target: Start) -> None:
         (b'{"do":"release","hold":1,"x":2}\n', "release: unknown field 'x'"),
         (b'{"do":"release","hold":9}\n', "there is no hold 9"),
         (b'{"do":"wait_landed","hold":9,"timeout_s":1}\n', "there is no hold 9"),
+        (b'{"do":"behave","misbehaviour":9}\n', "there is no misbehaviour 9"),
     ],
 )
 def test_a_bad_control_request_is_refused_in_one_line(target: Start, line: bytes, why: str) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jepsen_blk.storage.holds import InFlight as InFlight  # part of the Storage seam
+from jepsen_blk.storage.misbehaviour import Misbehaved as Misbehaved
+from jepsen_blk.storage.misbehaviour import Misbehaviour as Misbehaviour
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,9 @@ class Hypervisor(Protocol):
     async def resume(self, node: str) -> None:
         """Let the guest run, and return once it does; failed requests are re-issued by the frontend."""
 
+    def stops_at(self, error: str) -> bool:
+        """Tell whether a disk error of that name (EIO, ENOSPC) stops the guest, or is told to it."""
+
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the guest on `node` is in `state`."""
 
@@ -273,8 +278,27 @@ class Storage(Protocol):
     async def unfence(self, node: str) -> None:
         """Admit the node again."""
 
+    async def misbehave(self, what: Misbehaviour) -> int:
+        """Answer requests late or with an error from now on; return the id of the misbehaviour."""
+
+    async def wait_misbehaved(self, misbehaviour: int, count: int, timeout_s: float) -> Misbehaved:
+        """Return once `count` requests have been answered as the misbehaviour says."""
+
+    async def behave(self, misbehaviour: int) -> None:
+        """End a misbehaviour, also for the requests that it delays; no error if it has ended."""
+
     async def stats(self) -> dict[str, Any]:
         """Return counters: writes received, applied, ignored, refused, held."""
+
+
+class StorageServers(Protocol):
+    """The programs that serve the storage. Their content outlives them where it is not in memory."""
+
+    async def stop(self) -> None:
+        """End them at once, with all that they have in flight; no error if they have ended."""
+
+    async def start(self) -> None:
+        """Start what has ended, as it was started first, and return once it answers; no error if it runs."""
 
 
 class Guest(Protocol):
@@ -321,6 +345,10 @@ class Lab(Protocol):
     @property
     def storage(self) -> Storage:
         """The storage under test."""
+
+    @property
+    def storage_servers(self) -> StorageServers:
+        """The programs that serve it."""
 
     @property
     def guest_nodes(self) -> tuple[str, str]:

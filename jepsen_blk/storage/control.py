@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.storage.holds import InFlight
+from jepsen_blk.storage.misbehaviour import Misbehaved, Misbehaviour
 
 _REPLY_TIMEOUT_S = 15.0
 """Bound on a request that does not wait; a fence may take the target's own 10 s."""
@@ -86,6 +88,20 @@ class StorageControl:
     async def unfence(self, node: str) -> None:
         """Admit the node again."""
         await self._request("unfence", node=node)
+
+    async def misbehave(self, what: Misbehaviour) -> int:
+        """Answer requests late or with an error from now on; return the id of the misbehaviour."""
+        reply = await self._request("misbehave", **asdict(what))
+        return int(reply["misbehaviour"])
+
+    async def wait_misbehaved(self, misbehaviour: int, count: int, timeout_s: float) -> Misbehaved:
+        """Return once `count` requests have been answered as the misbehaviour says."""
+        reply = await self._request("wait_misbehaved", timeout_s, misbehaviour=misbehaviour, count=count)
+        return Misbehaved(**{name: value for name, value in reply.items() if name != "ok"})
+
+    async def behave(self, misbehaviour: int) -> None:
+        """End a misbehaviour, also for the requests that it delays; no error if it has ended."""
+        await self._request("behave", misbehaviour=misbehaviour)
 
     async def stats(self) -> dict[str, Any]:
         """Return counters: writes received, applied, ignored, refused, aborted, held, in flight."""

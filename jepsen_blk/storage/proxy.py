@@ -4,7 +4,7 @@
         --server 127.0.0.1:10809 --control proxy.sock --log target.jsonl
 
 Each node has a port of its own, which is how the proxy knows it. The proxy answers the control
-protocol of the policy target, except for fencing, which a stock server has not.
+protocol of the policy target, except for fencing and misbehaviours, which a stock server has not.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ class Proxy:
             request = parse_request(line)
             handler = handlers.get(request.do)
             if handler is None:
-                return refused("the stock server has no fencing")
+                what = "misbehaviours" if "behave" in request.do else "fencing"
+                return refused(f"the stock server has no {what}")
             return ok(**await handler(**request.fields))
         except (RequestError, HoldError) as error:
             return refused(str(error))

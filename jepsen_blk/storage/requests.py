@@ -12,11 +12,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from jepsen_blk.storage.misbehaviour import ERRORS, REQUESTS
+
 MAX_REQUEST_BYTES = 1 << 20
 """A request longer than this is refused: a hold on every block of a large disk still fits."""
 
 _NODE = {"node": "name"}
 _HOLD = {"hold": "number"}
+_MISBEHAVIOUR = {"misbehaviour": "number"}
 _FIELDS: dict[str, dict[str, str]] = {
     "hold": {"node": "name", "blocks": "numbers"},
     "wait_held": {**_HOLD, "timeout_s": "seconds"},
@@ -28,7 +31,29 @@ _FIELDS: dict[str, dict[str, str]] = {
     "raise_epoch": _NODE,
     "single_writer": _NODE,
     "unfence": _NODE,
+    "misbehave": {
+        "nodes": "names",
+        "requests": "requests",
+        "error": "error",
+        "applied": "flag",
+        "delay_ms": "milliseconds",
+        "limit": "number",
+    },
+    "wait_misbehaved": {**_MISBEHAVIOUR, "count": "number", "timeout_s": "seconds"},
+    "behave": _MISBEHAVIOUR,
     "stats": {},
+}
+
+_MEANING = {
+    "name": "a name",
+    "names": "names",
+    "flag": "a flag",
+    "number": "a number",
+    "numbers": "numbers",
+    "seconds": "seconds",
+    "milliseconds": "milliseconds",
+    "requests": f"some of {', '.join(REQUESTS)}",
+    "error": f"empty or one of {', '.join(ERRORS)}",
 }
 
 
@@ -65,7 +90,7 @@ def parse_request(line: bytes) -> Request:
         if name not in kinds:
             raise RequestError(f"{do}: unknown field {name!r}")
         if not _is(kinds[name], value):
-            raise RequestError(f"{do}: {name} must be a {kinds[name]}, not {value!r}")
+            raise RequestError(f"{do}: {name} must be {_MEANING[kinds[name]]}, not {value!r}")
     return Request(do, data)
 
 
@@ -74,10 +99,16 @@ def _is(kind: str, value: object) -> bool:
         return isinstance(value, str)
     if kind == "flag":
         return isinstance(value, bool)
-    if kind == "seconds":
+    if kind in ("seconds", "milliseconds"):
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 86_400
     if kind == "numbers":
         return isinstance(value, list) and all(_is("number", item) for item in value)
+    if kind == "names":
+        return isinstance(value, list) and all(_is("name", item) for item in value)
+    if kind == "requests":
+        return isinstance(value, list) and all(item in REQUESTS for item in value)
+    if kind == "error":
+        return value == "" or value in ERRORS
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

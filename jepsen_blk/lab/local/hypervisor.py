@@ -182,6 +182,13 @@ class QemuHypervisor:
                 raise LabError(f"the guest on {node} does not resume: it is {status}")
             await asyncio.sleep(_POLL_S)
 
+    def stops_at(self, error: str) -> bool:
+        """Tell whether a disk error of that name stops the guest."""
+        return self._machine.disk_errors == "stop" or (self._machine.disk_errors, error) == (
+            "enospc",
+            "ENOSPC",
+        )
+
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the guest on `node` is in `state`."""
         await self._until(

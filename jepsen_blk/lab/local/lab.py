@@ -22,11 +22,10 @@ from jepsen_blk.lab.local.image import ensure_image
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
 from jepsen_blk.lab.local.qemu import BINARY, Machine
 from jepsen_blk.lab.local.snapshot import ensure_snapshot
-from jepsen_blk.lab.local.storage_node import start_storage, storage_ports
+from jepsen_blk.lab.local.storage_node import LocalStorage, start_storage, storage_ports
 from jepsen_blk.lab.network import CommandNetwork, End, Route, why_not
 from jepsen_blk.lab.seams import GuestStream, Impairment, Path_
 from jepsen_blk.spec import Spec
-from jepsen_blk.storage.control import StorageControl
 from jepsen_blk.storage.used_device import refuse_used_device, wipe_device
 
 GUEST_NODES = ("x", "y")
@@ -79,13 +78,14 @@ class LocalLab:
         nodes: dict[str, LocalNode],
         network: CommandNetwork,
         hypervisor: QemuHypervisor,
-        storage: StorageControl,
+        storage: LocalStorage,
     ) -> None:
         self._namespaces = namespaces
         self._nodes = nodes
         self.network = network
         self.hypervisor = hypervisor
-        self.storage = storage
+        self.storage = storage.control
+        self.storage_servers = storage
         self.guest_nodes = GUEST_NODES
         self.storage_node = STORAGE_NODE
 
@@ -119,7 +119,7 @@ async def prepare_local_lab(spec: Spec) -> PreparedLocalLab:
         refuse_used_device(spec.storage.backing, spec.size_bytes)
     accelerator = await asyncio.to_thread(choose, spec.guest.accelerator)
     image = await asyncio.to_thread(ensure_image, spec.guest.kernel)
-    machine = Machine(image, accelerator.name, spec.guest.memory_mb)
+    machine = Machine(image, accelerator.name, spec.guest.memory_mb, spec.guest.disk_errors)
     version = await first_line(BINARY, "--version")
     snapshot = await ensure_snapshot(machine, spec.size_bytes, version)
     environment = await describe_environment(machine, version, accelerator.why)

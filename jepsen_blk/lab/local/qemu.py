@@ -34,9 +34,14 @@ _TCG_CPU = "max,erms=off,pku=off,smap=off,la57=off"
 """Without what costs TCG more than it gives a test (a sixth of the throughput): `rep movsb` byte by byte, a
 TLB flush for protection keys at each context switch, a lookup after each of SMAP's switches, a fifth page
 level."""
-_DISK_OPTIONS = "werror=stop,rerror=stop,write-cache=off,request-merging=off"
-"""A failed request stops the guest, and one request of the guest is one on the wire. No thread of its own:
-QEMU would drain it before it reports the stop, and what was in flight then could not be counted."""
+_DISK_OPTIONS = "write-cache=off,request-merging=off"
+"""One request of the guest is one on the wire. No thread of its own: QEMU would drain it before it reports
+the stop, and what was in flight then could not be counted."""
+_ERROR_OPTIONS = {
+    "stop": "werror=stop,rerror=stop",
+    "enospc": "werror=enospc,rerror=report",
+    "report": "werror=report,rerror=report",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,11 @@ class Machine:
     image: GuestImage
     accelerator: str
     memory_mb: int
+    disk_errors: str = "stop"
 
     def argv(self, name: str, agent_socket: Path, console: Path, disk: Sequence[str]) -> list[str]:
         """Build QEMU's command line; `disk` is the -blockdev of node name "disk"."""
+        disk_options = f"{_ERROR_OPTIONS[self.disk_errors]},{_DISK_OPTIONS}"
         accelerator = "kvm" if self.accelerator == "kvm" else _TCG
         return [
             *(BINARY, "-name", f"jepsen-blk-{name}", "-nodefaults", "-no-user-config", "-no-reboot"),
@@ -60,7 +67,7 @@ class Machine:
             *("-chardev", f"file,id=console,path={_escaped(console)},append=on"),
             *("-serial", "chardev:console"),
             *disk,
-            *("-device", f"virtio-blk-pci,id=disk0,drive=disk,{_DISK_OPTIONS}"),
+            *("-device", f"virtio-blk-pci,id=disk0,drive=disk,{disk_options}"),
             *("-chardev", f"socket,id=agent,path={_escaped(agent_socket)},server=off,reconnect=1"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=jepsen-blk"),
         ]

@@ -6,6 +6,7 @@ proxy; the policy target needs no proxy.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -36,42 +37,75 @@ def storage_ports(kind: Kind) -> dict[str, int]:
     return dict.fromkeys(_PROXY_PORTS, _POLICY_PORT) if kind == "policy" else _PROXY_PORTS
 
 
+class LocalStorage:
+    """The servers on the storage node, and their control; implements lab.seams.StorageServers."""
+
+    def __init__(self, launch: Callable[[], Awaitable[list[LocalProcess]]], control: StorageControl) -> None:
+        self._launch = launch
+        self._processes: list[LocalProcess] = []
+        self.control = control
+
+    async def start(self) -> None:
+        """Start what `stop` has ended and return once it answers; no error if it runs."""
+        if self._processes and all(process.running for process in self._processes):
+            return
+        await self.stop()
+        self._processes = await self._launch()
+        await _answering(self.control, self._processes[-1])
+
+    async def stop(self) -> None:
+        """Kill the servers, the outermost first, so that no client sees one of them fail alone."""
+        while self._processes:
+            await self._processes.pop().kill()
+
+
 async def start_storage(
     spec: Spec, node: LocalNode, address: str, namespaces: Namespaces, run_dir: Path
-) -> StorageControl:
-    """Start the servers, their logs in `run_dir`, and return their control once they answer."""
-    control = StorageControl(namespaces.run_dir / "storage.sock")
+) -> LocalStorage:
+    """Start the servers, their logs in `run_dir`, and return them once they answer."""
     socket, log = namespaces.inner_run_dir / "storage.sock", run_dir / "target.jsonl"
-    if spec.storage.kind == "policy":
-        argv = policy_target_argv(
-            Listen(address, _POLICY_PORT),
-            PolicyTarget(
-                size_bytes=spec.size_bytes,
-                conflict=spec.storage.conflict,
-                latency_ms=spec.storage.write_latency_ms,
-                flush=spec.storage.flush,
-                control=socket,
-                log=log,
-                backing=spec.storage.backing.resolve() if spec.storage.backing else None,
-            ),
-        )
-    else:
-        await _start_stock(spec, node, namespaces, run_dir / "logs/stock-server.log")
-        listens = {name: Listen(address, port) for name, port in _PROXY_PORTS.items()}
-        argv = proxy_argv(listens, _STOCK, socket, log)
-    process = await node.start(argv, log=run_dir / "logs/storage.log")
-    await _answering(control, process)
-    return control
+    listens = {name: Listen(address, port) for name, port in storage_ports(spec.storage.kind).items()}
+    if spec.storage.kind == "qemu-storage-daemon":
+        with _image(namespaces.run_dir).open("wb") as file:
+            file.truncate(spec.size_bytes)
+
+    async def launch() -> list[LocalProcess]:
+        processes = []
+        if spec.storage.kind == "policy":
+            argv = policy_target_argv(Listen(address, _POLICY_PORT), _policy_target(spec, socket, log))
+        else:
+            stock_log = run_dir / "logs/stock-server.log"
+            processes.append(await _start_stock(spec, node, namespaces, stock_log))
+            argv = proxy_argv(listens, _STOCK, socket, log)
+        processes.append(await node.start(argv, log=run_dir / "logs/storage.log"))
+        return processes
+
+    storage = LocalStorage(launch, StorageControl(namespaces.run_dir / "storage.sock"))
+    await storage.start()
+    return storage
 
 
-async def _start_stock(spec: Spec, node: LocalNode, namespaces: Namespaces, log: Path) -> None:
+def _policy_target(spec: Spec, socket: Path, log: Path) -> PolicyTarget:
+    return PolicyTarget(
+        size_bytes=spec.size_bytes,
+        conflict=spec.storage.conflict,
+        latency_ms=spec.storage.write_latency_ms,
+        flush=spec.storage.flush,
+        control=socket,
+        log=log,
+        backing=spec.storage.backing.resolve() if spec.storage.backing else None,
+    )
+
+
+def _image(run_dir: Path) -> Path:
+    return run_dir / "disk.img"
+
+
+async def _start_stock(spec: Spec, node: LocalNode, namespaces: Namespaces, log: Path) -> LocalProcess:
     if spec.storage.kind == "nbdkit-memory":
         argv = nbdkit_memory_argv(_STOCK, spec.size_bytes)
     else:
-        image = namespaces.run_dir / "disk.img"
-        with image.open("wb") as file:
-            file.truncate(spec.size_bytes)
-        argv = qemu_storage_daemon_argv(_STOCK, namespaces.inner_run_dir / image.name, tuple(_PROXY_PORTS))
+        argv = qemu_storage_daemon_argv(_STOCK, _image(namespaces.inner_run_dir), tuple(_PROXY_PORTS))
     process = await node.start(argv, log=log)
 
     async def listening() -> bool:
@@ -84,6 +118,7 @@ async def _start_stock(spec: Spec, node: LocalNode, namespaces: Namespaces, log:
         return True
 
     await wait_listening(listening, spec.storage.kind, _READY_TIMEOUT_S)
+    return process
 
 
 async def _answering(control: StorageControl, process: LocalProcess) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_blk.storage.holds import HoldError
+from jepsen_blk.storage.misbehaviour import MisbehaviourError
 from jepsen_blk.storage.requests import MAX_REQUEST_BYTES, RequestError, ok, parse_request, refused
 
 _REQUEST_TIMEOUT_S = 5.0
@@ -50,7 +51,7 @@ class ControlServer:
         try:
             request = parse_request(line)
             return ok(**self._handlers[request.do](**request.fields))
-        except (RequestError, HoldError) as error:
+        except (RequestError, HoldError, MisbehaviourError) as error:
             return refused(str(error))
         except TimeoutError:
             return refused("timeout")

@@ -16,12 +16,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Decision, Write
 from jepsen_blk.storage.holds import Hold, HoldBook, blocks_of, stamp_of
 from jepsen_blk.storage.log import TargetLog, WriteLine
+from jepsen_blk.storage.misbehaviour import Caught
 from jepsen_blk.storage.target.backing import Backing, part_in_block
+from jepsen_blk.storage.target.misbehaving import Misbehaving, failure
 
 FENCE_TIMEOUT_S = 10.0
 """How long a fence may wait for the writes it aborts; they end at once unless the backing hangs."""
@@ -59,6 +62,7 @@ class _Pending:
     received_ns: int
     hold: Hold | None = None
     gate: threading.Condition | None = None
+    met: Caught | None = None
 
     @property
     def held(self) -> bool:
@@ -91,6 +95,8 @@ class Target:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._watchers = 0
+        self._misbehaving = Misbehaving(log, self._wake_all)
+        self._misbehaviours = self._misbehaving.active
 
     # Called by nbdkit's threads.
 
@@ -113,14 +119,17 @@ class Target:
         self._log.event("disconnect", node=connection.node, time=time.monotonic_ns())
 
     def read(self, connection: Connection, buffer: memoryview, offset: int) -> None:
-        """Fill `buffer`; raises CommandError when the node is fenced."""
+        """Fill `buffer`; raises CommandError when the node is fenced, OSError when it fails."""
         self._check_admitted(connection)
-        self._backing.read(buffer, offset)
+        if self._misbehaviours:
+            self._misbehaving.serve(connection.node, "read", partial(self._backing.read, buffer, offset))
+        else:
+            self._backing.read(buffer, offset)
 
     def flush(self, connection: Connection) -> None:
         """Make all completed writes durable."""
         self._check_admitted(connection)
-        self._backing.flush()
+        self._misbehaving.serve(connection.node, "flush", self._backing.flush)
 
     def write(self, connection: Connection, data: memoryview, offset: int, *, durable: bool = False) -> None:
         """Carry a write through arrival, waiting and end; raises CommandError unless it is acknowledged."""
@@ -133,26 +142,32 @@ class Target:
             pending = _Pending(write, value, process, received_ns)
             self._pending[write.id] = pending
             decision = self._arbiter.arrive(write)
+            lingers = False
             if decision is Decision.APPLY or decision is Decision.WAIT:
                 self._catch(pending)
                 lingers = pending.hold is not None or decision is Decision.WAIT or self._latency_ns > 0
-            else:
-                lingers = False
+                if self._misbehaviours:
+                    pending.met = self._misbehaving.catch(write.node, "write", *["flush"] * durable)
+                    lingers = True
         if lingers:
             self._linger(pending)
         with self._lock:
             decision = self._arbiter.begin(write)
         applied_ns = None
-        failure: OSError | None = None
+        failed: OSError | None = None
         if decision is Decision.APPLY:
+            error = pending.met.error if pending.met else None
             try:
-                self._apply(write, data, offset)
-                if durable:
-                    self._backing.flush()
-                applied_ns = time.monotonic_ns()
-            except OSError as error:
-                failure = error
-        self._end(pending, applied_ns, failure)
+                if error is None or error.applied:
+                    self._apply(write, data, offset)
+                    if durable:
+                        self._backing.flush()
+                    applied_ns = time.monotonic_ns()
+                if error is not None:
+                    raise failure(error)
+            except OSError as why:
+                failed = why
+        self._end(pending, applied_ns, failed)
 
     def _check_admitted(self, connection: Connection) -> None:
         if not self._arbiter.admits(connection.node):
@@ -187,7 +202,7 @@ class Target:
                 if pending.held or write.decision is Decision.WAIT:
                     pending.gate.wait()
                     continue
-                left_ns = due_ns - time.monotonic_ns()
+                left_ns = due_ns + (pending.met.delay_ns if pending.met else 0) - time.monotonic_ns()
                 if left_ns <= 0:
                     return
                 pending.gate.wait(left_ns / 1e9)
@@ -201,14 +216,14 @@ class Target:
                 part = part_in_block(block, offset, len(data))
                 self._backing.write(data[part.start - offset : part.stop - offset], part.start)
 
-    def _end(self, pending: _Pending, applied_ns: int | None, failure: OSError | None) -> None:
+    def _end(self, pending: _Pending, applied_ns: int | None, failed: OSError | None) -> None:
         write = pending.write
         action, outcome, code = _ENDS[write.decision]
         why = write.why
         if write.waited and action == "apply":
             action = "wait"
-        if failure is not None:
-            outcome, code, why = "error", failure.errno or errno.EIO, str(failure)
+        if failed is not None:
+            outcome, code, why = "error", failed.errno or errno.EIO, str(failed)
         done_ns = time.monotonic_ns()
         with self._lock:
             del self._pending[write.id]
@@ -235,6 +250,8 @@ class Target:
             elif not code:
                 self._holds.completed(write.node, write.blocks)
             self._notify()
+        if pending.met and write.decision is Decision.APPLY:
+            self._misbehaving.answered(pending.met, done_ns - pending.received_ns)
         if code:
             raise CommandError(code, f"write {write.id} of {write.node}: {why}")
 
@@ -243,6 +260,10 @@ class Target:
             gate = self._pending[write.id].gate
             if gate is not None:
                 gate.notify_all()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            self._wake([pending.write for pending in self._pending.values()])
 
     def _notify(self) -> None:
         if self._watchers:
@@ -264,6 +285,7 @@ class Target:
             "single_writer": self.single_writer,
             "unfence": self.unfence,
             "stats": self.stats,
+            **self._misbehaving.handlers(),
         }
 
     def hold(self, node: str, blocks: list[int]) -> dict[str, Any]:

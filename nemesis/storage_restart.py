@@ -1,0 +1,77 @@
+"""Storage restart: its server dies under load and comes back with its content, as after its crash.
+
+What it had in flight dies with it, unless it was applied in time, and so does what it knew of fences,
+epochs and holds. The target has no volatile cache of its own: what it had acknowledged is in its file when
+it comes back, so this is no power loss, and an acknowledged write that is gone is an anomaly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from jepsen_blk.errors import SpecError
+from jepsen_blk.lab.seams import GuestState, Path_
+from jepsen_blk.spec import StorageSpec
+from nemesis.fault import NotProven, Stage, let_work, require_working
+from nemesis.storage_fault import stopped_by
+
+_DISK_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True)
+class StorageRestart:
+    """Leave the storage without a server for `duration_s`."""
+
+    name: ClassVar[str] = "storage-restart"
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+
+    def check_storage(self, storage: StorageSpec) -> None:
+        """Content in the memory of a server is lost with it, which no storage may do to its users."""
+        if storage.kind != "qemu-storage-daemon" and storage.backing is None:
+            raise SpecError(
+                f"nemesis {self.name}: storage.kind {storage.kind!r} in memory loses its content with its "
+                "server; use kind 'policy' with storage.backing, or kind 'qemu-storage-daemon'"
+            )
+
+    async def setup(self, stage: Stage) -> None:
+        """See that the storage can be reached: a dead one would prove the fault."""
+        if not await stage.lab.network.reachable(stage.guest_node, Path_.STORAGE):
+            raise NotProven(f"{stage.guest_node} could not reach the storage before it was stopped")
+
+    async def inject(self, stage: Stage) -> None:
+        """Kill the server."""
+        await stage.lab.storage_servers.stop()
+
+    async def prove(self, stage: Stage) -> str:
+        """A new connection is refused, and the guest's disk has failed."""
+        stopped = await stopped_by(stage, "EIO")
+        if await stage.lab.network.reachable(stage.guest_node, Path_.STORAGE):
+            raise NotProven("the storage still takes connections")
+        return f"the storage takes no connection of {stage.guest_node}; {stopped}"
+
+    async def dwell(self, stage: Stage) -> None:
+        """Leave it down."""
+        await asyncio.sleep(self.duration_s)
+
+    async def heal(self, stage: Stage) -> None:
+        """Start the server again, let the guest run on, and the other node know of it.
+
+        A hypervisor that waits for the guest has lost its connection too. It would learn of it, and fail,
+        with the first request of a guest that has moved there.
+        """
+        await stage.lab.storage_servers.start()
+        await let_work(stage)
+        if await stage.lab.hypervisor.state(stage.other_node) is GuestState.INCOMING:
+            await stage.lab.hypervisor.wait_disk(stage.other_node, _DISK_TIMEOUT_S)
+
+    async def prove_healed(self, stage: Stage) -> str:
+        """A new connection succeeds, and the guest completes operations."""
+        if not await stage.lab.network.reachable(stage.guest_node, Path_.STORAGE):
+            raise NotProven(f"{stage.guest_node} does not reach the storage after its restart")
+        return f"the storage takes connections; {await require_working(stage)}"

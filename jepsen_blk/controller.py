@@ -67,8 +67,8 @@ async def run_test(
 
     `repeated` has the plan of an earlier run, played instead of what `spec` would draw. `keep_lab` leaves the
     lab up after the verdict until the task is cancelled. Raises SpecError for a fault that does not exist or
-    that the storage does not offer, or a schedule that does not fit, UserError for what the machine lacks, LabError when the lab cannot be had;
-    once the guest runs, trouble is part of the outcome.
+    that the storage does not offer, and for a schedule that does not fit, UserError for what the machine
+    lacks, LabError when the lab cannot be had; once the guest runs, trouble is part of the outcome.
     """
     view = view or NullView()
     plan = repeated.plan if repeated else make_plan(spec)

@@ -335,3 +335,19 @@ def test_a_fence_closes_what_is_in_flight_and_what_was_reported(
         if not known:
             checker.fence(Fence(fenced))
         assert feed(checker, [read(1, 30, 35)], 40, flying) == kinds
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_fence_says_nothing_of_writes_that_were_acknowledged(kind: type) -> None:
+    checker = kind(Deadline.FENCE)
+    feed(checker, [write(1, 0, 20), write(2, 10, 15)], 0, [])
+    checker.fence(Fence(5))
+    assert feed(checker, [read(1, 30, 35)], 0, []) == []
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_boot_that_ends_leaves_its_reported_writes_and_other_boots_alone(kind: type) -> None:
+    checker = kind(Deadline.FENCE, open_boots=(0, 2))
+    feed(checker, [write(1, 0, 5), read(1, 6, 9), read(2 << SEQUENCE_BITS | 1, 6, 9, block=1)], 0, [])
+    checker.end_boot(0)
+    assert feed(checker, [], 0, []) == []

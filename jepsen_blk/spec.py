@@ -7,12 +7,14 @@ the choices, since a mistyped policy that silently fell back would test the wron
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import SpecError
@@ -176,8 +178,19 @@ def make_spec(data: dict[str, Any], origin: str = "options") -> Spec:
     try:
         return Spec.model_validate(data)
     except ValidationError as error:
-        mistakes = "; ".join(_describe(item) for item in error.errors(include_url=False))
+        mistakes = "; ".join(_describe(item) for item in _causes(error.errors(include_url=False)))
         raise SpecError(f"{origin}: {mistakes}") from error
+
+
+def _causes(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Leave out that a list is too short where its items are wrong: they were not counted."""
+    for item in errors:
+        place = item["loc"]
+        inner = any(
+            len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in errors
+        )
+        if not (item["type"] == "too_short" and inner):
+            yield item
 
 
 def dump_spec(spec: Spec) -> str:

@@ -1,5 +1,6 @@
 """From a schedule and a seed to a plan: every combinator, the same draws every time, and what is refused."""
 
+import io
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from jepsen_blk.errors import SpecError
+from jepsen_blk.report.plan import print_plan
 from jepsen_blk.spec import Spec, dump_spec, make_spec
 from nemesis.catalogue import FAULTS
 from nemesis.plan import Plan
@@ -342,3 +345,15 @@ def test_every_fault_of_the_catalogue_can_be_planned_without_options():
     storage = {"flush": True, "backing": "disk.img"}  # what some faults of the storage need
     plan = plan_of({"kind": "sequence", "items": items}, time_limit_s=3600, storage=storage)
     assert set(names(plan)) == set(FAULTS)
+
+
+def test_a_mistyped_key_of_an_item_is_the_only_mistake_that_is_named():
+    with pytest.raises(SpecError, match=r"^options: schedule\.items\.0\.wieght: [^;]*$"):
+        spec_of({"kind": "mix", "items": [{"fault": "pause", "wieght": 3}]})
+
+
+def test_what_was_drawn_is_printed_whole_on_a_narrow_terminal():
+    spec = spec_of({"kind": "sequence", "items": [{"fault": "loss", "options": {"percent": 37}}]})
+    console = Console(width=60, record=True, file=io.StringIO())
+    print_plan(spec, make_plan(spec), console)
+    assert "percent=37" in "".join(console.export_text().split())

@@ -38,7 +38,7 @@ def _table(told: Sequence[Mapping[str, Any]], bounded: bool) -> Table:
     for column in ("#", "from", "pause", *(("ends by",) if bounded else ())):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("fault", no_wrap=True)
-    table.add_column("options")
+    table.add_column("options", overflow="fold")  # what was drawn has to be read whole
     for number, step in enumerate(told, start=1):
         cells = [f"{number}", f"{step['earliest_s']:.1f} s", f"{step['after_s']:g} s"]
         if bounded:

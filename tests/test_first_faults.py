@@ -4,21 +4,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live_stage import LiveStage
+from live_stage import GOOD, LiveStage, live_stage
 
 from jepsen_blk.lab.network import CommandNetwork
 from jepsen_blk.lab.seams import Migration
-from nemesis.catalogue import make_fault
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStage]:
-    live = LiveStage(tmp_path_factory.mktemp("live"))
-    live.up()
-    yield live
-    live.down()
+    with live_stage(tmp_path_factory.mktemp("live")) as live:
+        yield live
 
 
 async def nothing(*_args: Any) -> int:
@@ -31,29 +28,23 @@ def test_a_fault_proves_itself_only_if_something_was_done(
     name: str, live: LiveStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {} if name == "lost-path-migration" else {"duration_s": 0.5}
-    assert outcome(live, name, options) == (True, True)
+    assert live.outcome(name, **options) == GOOD
     monkeypatch.setattr(live.lab.hypervisor, "pause", nothing)
     monkeypatch.setattr(CommandNetwork, "cut", nothing)
     monkeypatch.setattr(CommandNetwork, "reset", nothing)
     if name == "hold":
         monkeypatch.setattr(live.lab.storage, "hold", nothing)
         monkeypatch.setattr(live.lab.storage, "release", nothing)
-    assert outcome(live, name, options)[0] is False
+    assert not live.outcome(name, **options)["proven"]
 
 
 def test_a_migration_that_moved_nothing_is_not_proven(
     live: LiveStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert outcome(live, "migrate", {}) == (True, True)
+    assert live.outcome("migrate") == GOOD
 
     async def claim(source: str, destination: str, mode: str = "precopy") -> Migration:
         return Migration(source, destination, mode, 1, 2, 3, 0.0, 0.0, 0)
 
     monkeypatch.setattr(live.lab.hypervisor, "migrate", claim)
-    assert outcome(live, "migrate", {})[0] is False
-
-
-def outcome(live: LiveStage, name: str, options: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether the fault was proven, and healed."""
-    over = live.play(make_fault(name, options))[-1]
-    return over.data["proven"], over.data["healed"]
+    assert not live.outcome("migrate")["proven"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live_stage import LiveStage
+from live_stage import LiveStage, live_stage
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.network import CommandNetwork
@@ -33,10 +33,8 @@ ids = [f"{name}{'-' if options else ''}{'-'.join(map(str, options.values()))}" f
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStage]:
-    live = LiveStage(tmp_path_factory.mktemp("live"))
-    live.up()
-    yield live
-    live.down()
+    with live_stage(tmp_path_factory.mktemp("live")) as live:
+        yield live
 
 
 @pytest.mark.parametrize(("name", "options", "said"), FAULTS, ids=ids)
@@ -144,7 +142,7 @@ async def _proof(fault: Fault, stage: Stage) -> str:
 
 def test_a_migration_over_a_slow_link_takes_the_time_that_the_link_needs(live: LiveStage) -> None:
     stage = live.stage
-    fault = make_fault("slow-link", {"path": "migration", "mbit_per_s": 200})
+    fault = make_fault("slow-link", {"path": "migration", "mbit_per_s": 80})
 
     async def test() -> Migration:
         await fault.setup(stage)
@@ -155,4 +153,4 @@ def test_a_migration_over_a_slow_link_takes_the_time_that_the_link_needs(live: L
         return migration
 
     migration = live.do(test())
-    assert migration.total_ms > 0.9 * migration.transferred_bytes * 8 / 200_000
+    assert migration.total_ms > 0.9 * migration.transferred_bytes * 8 / 80_000

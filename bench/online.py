@@ -36,8 +36,9 @@ from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.formats import FORMS, write_history
 from jepsen_blk.history.interchange import jsonl
 from jepsen_blk.history.journal import JournalWriter
-from jepsen_blk.history.parts import PART_ROWS, concatenate
+from jepsen_blk.history.parts import PART_ROWS
 from jepsen_blk.history.record import ROW, F, History
+from jepsen_blk.history.rows import concatenate
 
 _LONGEST_NS = 200_000
 _STEP_NS = 1000

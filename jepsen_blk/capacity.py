@@ -22,8 +22,9 @@ from jepsen_blk.checker.verdict import Result, check
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
 from jepsen_blk.history.formats import Form, Large, Notes
-from jepsen_blk.history.parts import PART_ROWS, Part, Parts, concatenate, lines, merge_marks, select
+from jepsen_blk.history.parts import PART_ROWS, Part, Parts
 from jepsen_blk.history.record import F, History
+from jepsen_blk.history.rows import concatenate, lines, merge_marks, select
 from jepsen_blk.history.rules import cannot_read
 
 Say = Callable[[str], None]

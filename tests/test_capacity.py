@@ -19,8 +19,9 @@ from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import HistoryError, UserError
 from jepsen_blk.history.formats import FORMS, read_history, write_history
 from jepsen_blk.history.journal import JournalWriter
-from jepsen_blk.history.parts import Part, concatenate, lines, merge_marks, select
+from jepsen_blk.history.parts import Part
 from jepsen_blk.history.record import ROW, F, History
+from jepsen_blk.history.rows import concatenate, lines, merge_marks, select
 from jepsen_blk.judge import judge_run
 from jepsen_blk.recheck import judge_path, read_witness, require_certifiable
 from jepsen_blk.report.witness_file import write_witness

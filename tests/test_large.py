@@ -18,8 +18,9 @@ from jepsen_blk.checker.survey import MOST_LATE, survey
 from jepsen_blk.checker.verdict import check
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
-from jepsen_blk.history.parts import Part, select
+from jepsen_blk.history.parts import Part
 from jepsen_blk.history.record import PENDING, Clock, F, Fence, History
+from jepsen_blk.history.rows import select
 from jepsen_blk.stamp import SEQUENCE_BITS
 
 ENOUGH = 10**9

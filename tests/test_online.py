@@ -11,11 +11,11 @@ import pytest
 from histories import FAIL, INFO, OK, Op, atomic, history, read, write
 
 from jepsen_blk.checker.online import NO_BOOT, Alarm, OnlineChecker, Operation
-from jepsen_blk.checker.open_clusters import take
 from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import FOREIGN, PENDING, PHANTOM, TORN, F, Fence, History
+from jepsen_blk.history.rows import unmarked
 from jepsen_blk.stamp import SEQUENCE_BITS
 
 try:
@@ -162,7 +162,7 @@ def feed_long(checker: Any, ops: int, window: int) -> int:
     least = np.append(np.minimum.accumulate(made.start[::-1])[::-1], PENDING)  # start of what is to come
     most = 0
     for low in range(0, len(made), window):
-        part = take(made, np.arange(low, min(low + window, len(made))))
+        part = unmarked(made, np.arange(low, min(low + window, len(made))))
         columns = [getattr(part, name).tolist() for name in Operation._fields]
         rows = map(Operation, *columns) if isinstance(checker, OnlineChecker) else part
         assert not checker.feed(rows, int(least[low + len(part)]))

@@ -9,7 +9,7 @@ moment at which it took effect. Both can be confirmed by a program that knows no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,9 +24,9 @@ from jepsen_blk.checker.verdict import Verdict
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.interchange import operations
 from jepsen_blk.history.record import INITIAL, F, History, Int64s, Outcome
+from jepsen_blk.history.rows import select
 
 FORMAT = 1
-_COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
 _BEFORE_ALL = np.iinfo(np.int64).min
 
 
@@ -205,5 +205,4 @@ def _witness(
 
 
 def _of(history: History, rows: Int64s) -> Iterator[dict[str, Any]]:
-    part = {name: getattr(history, name)[rows] for name in _COLUMNS}
-    return map(msgspec.to_builtins, operations(replace(history, **part), slice(None)))
+    return map(msgspec.to_builtins, operations(select(history, rows), slice(None)))

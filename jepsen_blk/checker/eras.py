@@ -26,9 +26,9 @@ from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.findings import Findings
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s, Outcome
+from jepsen_blk.history.rows import select
 
 NONE = -1
-_COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +225,10 @@ def _seen_later(
 def _part(history: History, rows: Int64s, begun: Int64s, begin_ns: int, later: _Later) -> History:
     """Return the era's own `rows`, then the survivors it began with, then the later reads."""
     every = np.concatenate([rows, begun, later.reads])
-    columns = {name: getattr(history, name)[every] for name in _COLUMNS}
+    part = select(history, every)
     survived = slice(len(rows), len(rows) + len(begun))
-    columns["outcome"][survived] = Outcome.OK
-    columns["start"][survived] = columns["finish"][survived] = begin_ns
-    columns["start"][survived.stop :] = later.starts
-    columns["finish"][survived.stop :] = later.finishes
-    line = every if history.line is None else history.line[every]
-    return replace(history, **columns, crashes=() if begin_ns == NONE else (begin_ns,), line=line)
+    part.outcome[survived] = Outcome.OK
+    part.start[survived] = part.finish[survived] = begin_ns
+    part.start[survived.stop :] = later.starts
+    part.finish[survived.stop :] = later.finishes
+    return replace(part, crashes=() if begin_ns == NONE else (begin_ns,))

@@ -30,8 +30,9 @@ from jepsen_blk.checker.survey import Survey, telling
 from jepsen_blk.checker.verdict import Result, conclude, doubts_of, fails_under
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
-from jepsen_blk.history.parts import Parts, concatenate, lines, select
+from jepsen_blk.history.parts import Parts
 from jepsen_blk.history.record import F, History, Int64s
+from jepsen_blk.history.rows import concatenate, lines, select
 
 
 @dataclass(frozen=True, slots=True)

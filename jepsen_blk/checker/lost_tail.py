@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from jepsen_blk.history.parts import COLUMNS, concatenate
 from jepsen_blk.history.record import PENDING, F, History, Int64s, Outcome
+from jepsen_blk.history.rows import COLUMNS, concatenate
 from jepsen_blk.stamp import SEQUENCE_BITS
 
 

@@ -6,8 +6,7 @@ numbered anew, and the open clusters are written as rows that have the same effe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,6 @@ from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s, Outc
 Bools = npt.NDArray[np.bool_]
 NONE = -1
 """No such time or place."""
-COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
 
 
 @dataclass(slots=True)
@@ -139,19 +137,6 @@ def rows_of(
         start=start,
         finish=finish,
     )
-
-
-def take(history: History, rows: Int64s) -> History:
-    """Return these rows as a history of their own, without its fences."""
-    return History(**{name: getattr(history, name)[rows] for name in COLUMNS})
-
-
-def join(*parts: History) -> History:
-    """Return the rows of all parts, with the fences of the last."""
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS
-    }
-    return replace(parts[-1], **columns)
 
 
 def begun_twice(begun: History) -> Bools:

@@ -23,8 +23,9 @@ from jepsen_blk.checker.index import Index, distinct, index_numbers
 from jepsen_blk.checker.lost_tail import adopted_writes, earliest_starts
 from jepsen_blk.checker.tally import Tally
 from jepsen_blk.checker.written import WrittenInBulk
-from jepsen_blk.history.parts import Part, Parts, concatenate, merge_marks, select
+from jepsen_blk.history.parts import Part, Parts
 from jepsen_blk.history.record import PENDING, F, History, Int64s, Outcome
+from jepsen_blk.history.rows import concatenate, merge_marks, select
 from jepsen_blk.history.rules import repeated_write
 from jepsen_blk.stamp import SEQUENCE_BITS
 

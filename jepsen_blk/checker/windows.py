@@ -23,15 +23,13 @@ from jepsen_blk.checker.open_clusters import (
     OpenClusters,
     begun_twice,
     dead,
-    join,
     rows_of,
-    take,
 )
 from jepsen_blk.checker.registers import check_registers
 from jepsen_blk.checker.written import WrittenInBulk
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.parts import select
 from jepsen_blk.history.record import INITIAL, F, Fence, History, Int64s, Outcome
+from jepsen_blk.history.rows import concatenate, select, unmarked
 from jepsen_blk.stamp import SEQUENCE_BITS
 
 _NO_ROWS = np.empty(0, dtype=np.int64)
@@ -121,7 +119,7 @@ class WindowChecker:
 
     def _note(self, rows: History, in_flight: History | None) -> History:
         """Count these rows and note what they end; return what is in flight."""
-        begun = take(rows, _NO_ROWS) if in_flight is None else in_flight
+        begun = unmarked(rows, _NO_ROWS) if in_flight is None else in_flight
         self.ops += len(rows)
         self._ends.note(rows)
         self._ends.grow(1 + int(begun.block.max(initial=0)))
@@ -132,7 +130,7 @@ class WindowChecker:
         reads = begun.f == F.READ
         np.minimum.at(limits, begun.block[reads], begun.start[reads])
         rows = replace(rows, fences=self._fences, line=None)
-        self._judge(rows, take(begun, np.flatnonzero(begun.f == F.WRITE)), limits)
+        self._judge(rows, unmarked(begun, np.flatnonzero(begun.f == F.WRITE)), limits)
 
     def _alarm(self, kind: str, blocks: Int64s, values: Int64s) -> None:
         self.alarms += [Alarm(kind, *pair) for pair in zip(blocks.tolist(), values.tolist(), strict=True)]
@@ -152,7 +150,7 @@ class WindowChecker:
         if self.alarms:
             return
         numbered = replace(rows, value=np.where(rows.value > 0, places + 1, rows.value))
-        joined = join(*self._open_as_rows(names, table), self._initial, numbered)
+        joined = concatenate([*self._open_as_rows(names, table), self._initial, numbered])
         self._take_findings(check_registers(joined, self._deadline), joined, names.values)
         if self.alarms:
             return
@@ -230,7 +228,7 @@ class WindowChecker:
         np.maximum.at(ends, joined.block[initial], joined.start[initial])
         table.closed |= dead(minf, maxs, live, table.block, limits, ends)
         still = joined.start[initial] > limits[joined.block[initial]]
-        self._initial = take(joined, initial[still])
+        self._initial = unmarked(joined, initial[still])
         settled = seen & table.reported & ~table.closed & (maxs <= limits[table.block])
         table.settle(minf, maxs, np.flatnonzero(settled))
         kept = np.where(table.closed, ~table.reported, happened & (table.reported | seen))

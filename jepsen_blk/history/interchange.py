@@ -36,8 +36,9 @@ from jepsen_blk.history.lines import (
     explain,
     is_whole_lines,
 )
-from jepsen_blk.history.parts import Part, lines
+from jepsen_blk.history.parts import Part
 from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s
+from jepsen_blk.history.rows import lines
 from jepsen_blk.history.rules import (
     OUTCOMES,
     cannot_read,

@@ -6,16 +6,13 @@ reading the whole gives. Reading twice gives the same parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
-
-from jepsen_blk.history.record import History, Int64s
+from jepsen_blk.history.record import History
 
 PART_ROWS = 1 << 20
-COLUMNS = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,33 +41,3 @@ class Parts(Protocol):
 
     def __call__(self) -> Iterator[Part]:
         """Yield the parts, at least one."""
-
-
-def lines(history: History) -> Int64s:
-    """Return the line numbers of all rows."""
-    return np.arange(len(history), dtype=np.int64) if history.line is None else history.line
-
-
-def select(history: History, rows: Int64s) -> History:
-    """Return these rows with their line numbers, and all marks."""
-    columns: dict[str, Any] = {name: getattr(history, name)[rows] for name in COLUMNS}
-    return replace(history, **columns, line=lines(history)[rows])
-
-
-def merge_marks(history: History, other: History) -> History:
-    """Return the history with the marks of both, each once."""
-    return replace(
-        history,
-        fences=tuple(dict.fromkeys((*history.fences, *other.fences))),
-        crashes=tuple(dict.fromkeys((*history.crashes, *other.crashes))),
-        clocks=tuple(dict.fromkeys((*history.clocks, *other.clocks))),
-        lost_tails=history.lost_tails | other.lost_tails,
-    )
-
-
-def concatenate(histories: Sequence[History]) -> History:
-    """Return the rows of all, with the marks of the last."""
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(history, name) for history in histories]) for name in COLUMNS
-    }
-    return replace(histories[-1], **columns, line=np.concatenate([lines(history) for history in histories]))

@@ -46,10 +46,11 @@ from jepsen_blk.checker.ends import Ends
 from jepsen_blk.checker.findings import NEVER, READ_KINDS, require_one_clock
 from jepsen_blk.checker.index import Index
 from jepsen_blk.checker.online import NO_BOOT, Alarm
-from jepsen_blk.checker.open_clusters import begun_twice, rows_of, take
+from jepsen_blk.checker.open_clusters import begun_twice, rows_of
 from jepsen_blk.checker.written import WrittenInBulk
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s, Outcome
+from jepsen_blk.history.rows import unmarked
 from jepsen_blk.stamp import SEQUENCE_BITS
 
 _NO_ROWS = np.empty(0, dtype=np.int64)
@@ -166,13 +167,13 @@ class CompiledChecker:
         """
         self.ops += len(rows)
         self._clocks = rows.clocks
-        begun = take(rows, _NO_ROWS) if in_flight is None else in_flight
+        begun = unmarked(rows, _NO_ROWS) if in_flight is None else in_flight
         self._grow(1 + int(max(rows.block.max(initial=-1), begun.block.max(initial=-1))))
         limits = np.full(len(self._initial), horizon_ns, dtype=np.int64)
         if len(begun):
             reads = begun.f == F.READ
             np.minimum.at(limits, begun.block[reads], begun.start[reads])
-            self._begin(take(begun, np.flatnonzero(begun.f == F.WRITE)), rows)
+            self._begin(unmarked(begun, np.flatnonzero(begun.f == F.WRITE)), rows)
         self._judge(replace(rows, fences=self._fences), limits)
         return self.alarms
 

@@ -18,7 +18,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from jepsen_blk.errors import LabError
 from jepsen_blk.handoff import Handoff, run_handoff
 from jepsen_blk.history.events import EventLog
-from jepsen_blk.lab.seams import Guest, GuestState, Impairment, Lab, Migration
+from jepsen_blk.lab.paths import Impairment
+from jepsen_blk.lab.seams import Guest, GuestState, Lab, Migration
 from jepsen_blk.spec import HandoffSpec
 
 _HEAL_TIMEOUT_S = 30.0

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from jepsen_blk.lab.seams import Direction
+from jepsen_blk.lab.paths import Direction
 from nemesis.fault import Stage, let_run
 from nemesis.on_paths import OnPaths
 

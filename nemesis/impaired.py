@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from jepsen_blk.lab.seams import Impairment
+from jepsen_blk.lab.paths import Impairment
 from nemesis.fault import Stage
 from nemesis.on_paths import OnPaths
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from jepsen_blk.lab.seams import Loss, Path_
+from jepsen_blk.lab.paths import Loss, Path_
 from nemesis.fault import NotProven, Stage, require_working
 from nemesis.impaired import Impaired
 

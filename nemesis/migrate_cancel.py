@@ -15,7 +15,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from jepsen_blk.lab.seams import GuestState, MigrationPhase, Path_
+from jepsen_blk.lab.paths import Path_
+from jepsen_blk.lab.seams import GuestState, MigrationPhase
 from nemesis.fault import NotProven, Stage, require_running, require_working
 
 _COPY_TIMEOUT_S = 30.0

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from jepsen_blk.lab.seams import Direction, Path_
+from jepsen_blk.lab.paths import Direction, Path_
 from nemesis.fault import NotProven, Stage, let_work, require_working
 
 _PATHS = {"storage": (Path_.STORAGE,), "migration": (Path_.MIGRATION,), "all": tuple(Path_)}

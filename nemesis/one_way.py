@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from jepsen_blk.lab.seams import Direction
+from jepsen_blk.lab.paths import Direction
 from nemesis.fault import Stage
 from nemesis.on_paths import OnPaths
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jepsen_blk.lab.seams import Direction, GuestState, Path_
+from jepsen_blk.lab.paths import Direction, Path_
+from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import Stage
 from nemesis.on_paths import OnPaths
 

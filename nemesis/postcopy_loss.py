@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from jepsen_blk.lab.seams import MigrationPhase, Path_
+from jepsen_blk.lab.paths import Path_
+from jepsen_blk.lab.seams import MigrationPhase
 from nemesis.fault import Stage, let_run, require_running, require_working
 from nemesis.migrate import require_source_kept, wait_copied
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.lab.seams import GuestState, Path_
+from jepsen_blk.lab.paths import Path_
+from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import NotProven, Stage
 from nemesis.on_paths import OnPaths
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from jepsen_blk.lab.seams import Path_, RateLimit
+from jepsen_blk.lab.paths import Path_, RateLimit
 from nemesis.fault import NotProven, Stage, require_working
 from nemesis.impaired import Impaired
 

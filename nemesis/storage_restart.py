@@ -14,7 +14,8 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import SpecError
-from jepsen_blk.lab.seams import GuestState, Path_
+from jepsen_blk.lab.paths import Path_
+from jepsen_blk.lab.seams import GuestState
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_work, require_working
 from nemesis.storage_fault import stopped_by

@@ -9,7 +9,7 @@ import pytest
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
 from jepsen_blk.lab.network import CommandNetwork, End, Route, why_not
-from jepsen_blk.lab.seams import Direction, Dropped, Latency, Loss, Path_, RateLimit
+from jepsen_blk.lab.paths import Direction, Dropped, Latency, Loss, Path_, RateLimit
 
 PORT = 9000
 ECHO = f"""

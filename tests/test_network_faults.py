@@ -9,7 +9,8 @@ from live_stage import LiveStage, live_stage
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.network import CommandNetwork
-from jepsen_blk.lab.seams import Direction, Latency, Migration, Path_, RateLimit
+from jepsen_blk.lab.paths import Direction, Latency, Path_, RateLimit
+from jepsen_blk.lab.seams import Migration
 from nemesis.catalogue import make_fault
 from nemesis.fault import Fault, NotProven, Stage
 

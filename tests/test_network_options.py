@@ -11,7 +11,8 @@ from test_fault import FakeHypervisor, ending, stage_in
 from jepsen_blk import controller
 from jepsen_blk.controller import run_test
 from jepsen_blk.errors import SpecError, UserError
-from jepsen_blk.lab.seams import Echoes, GuestState, Impairment, Latency, Loss, Path_
+from jepsen_blk.lab.paths import Echoes, Impairment, Latency, Loss, Path_
+from jepsen_blk.lab.seams import GuestState
 from jepsen_blk.spec import Spec, make_spec
 from nemesis.catalogue import make_fault
 from nemesis.fault import Stage, run_fault

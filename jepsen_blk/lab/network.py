@@ -13,17 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.lab.seams import (
-    Direction,
-    Dropped,
-    Echoes,
-    Impairment,
-    Latency,
-    Loss,
-    Node,
-    Path_,
-    RateLimit,
-)
+from jepsen_blk.lab.paths import Direction, Dropped, Echoes, Impairment, Latency, Loss, Path_, RateLimit
+from jepsen_blk.lab.seams import Node
 
 _PROBE_TIMEOUT_S = 0.5
 _PROBE_ECHOES = 3

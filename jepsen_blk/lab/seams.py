@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from jepsen_blk.lab.paths import Direction, Dropped, Echoes, Impairment, Path_
 from jepsen_blk.storage.holds import InFlight as InFlight  # part of the Storage seam
 from jepsen_blk.storage.misbehaviour import Misbehaved as Misbehaved
 from jepsen_blk.storage.misbehaviour import Misbehaviour as Misbehaviour
@@ -54,70 +55,6 @@ class Node(Protocol):
 
     async def start(self, argv: Sequence[str], *, log: Path) -> Process:
         """Start a long-running process with its output in `log`."""
-
-
-class Path_(StrEnum):
-    """A network path that a fault can act on; the node it belongs to is named beside it."""
-
-    STORAGE = "storage"
-    MIGRATION = "migration"
-
-
-class Direction(StrEnum):
-    """A direction of a path, as its node sees it."""
-
-    BOTH = "both"
-    OUT = "out"
-    IN = "in"
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Some packets of either direction are lost."""
-
-    percent: float
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """What the node sends is slowed down to a rate."""
-
-    mbit_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """What the node sends comes late, and some of it out of order or twice."""
-
-    delay_ms: float
-    jitter_ms: float = 0.0
-    reorder_percent: float = 0.0
-    duplicate_percent: float = 0.0
-
-
-Impairment = Loss | RateLimit | Latency
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """How many packets the faults of a path have dropped, by direction."""
-
-    out: int
-    in_: int
-
-
-@dataclass(frozen=True, slots=True)
-class Echoes:
-    """What a burst of echo requests saw of a path; `received` counts each request once."""
-
-    sent: int
-    received: int
-    duplicates: int
-    out_of_order: int
-    rtt_ms: float
-    """The median, or 0 without an answer."""
-    mbit_per_s: float
-    """The rate of the fastest stretch of the answers, or 0 where there were too few."""
 
 
 class Network(Protocol):

@@ -19,7 +19,8 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.local.migration import POSTCOPY, PRECOPY, UNENDING, Manner, MigrationRun
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
 from jepsen_blk.lab.local.qemu import Machine, Qemu, nbd_disk
-from jepsen_blk.lab.seams import GuestState, Migration, MigrationPhase, Network, Path_, Progress
+from jepsen_blk.lab.paths import Path_
+from jepsen_blk.lab.seams import GuestState, Migration, MigrationPhase, Network, Progress
 
 _MIGRATION_TIMEOUT_S = 60.0
 _GONE_TIMEOUT_S = 1.0

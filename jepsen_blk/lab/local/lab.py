@@ -24,7 +24,8 @@ from jepsen_blk.lab.local.qemu import BINARY, Machine
 from jepsen_blk.lab.local.snapshot import ensure_snapshot
 from jepsen_blk.lab.local.storage_node import LocalStorage, start_storage, storage_ports
 from jepsen_blk.lab.network import CommandNetwork, End, Route, why_not
-from jepsen_blk.lab.seams import GuestStream, Impairment, Path_
+from jepsen_blk.lab.paths import Impairment, Path_
+from jepsen_blk.lab.seams import GuestStream
 from jepsen_blk.spec import Spec
 from jepsen_blk.storage.used_device import refuse_used_device, wipe_device
 

@@ -176,27 +176,6 @@ def test_what_is_kept_does_not_grow_with_a_clean_history(kind: type) -> None:
     assert long < 1.3 * short < 100
 
 
-def test_a_read_of_a_forgotten_value_is_a_conflict_and_of_an_unknown_one_a_phantom() -> None:
-    for checker in (kind(Deadline.FENCE) for kind in ALL):
-        rows = [write(1, 0, 5), write(2, 10, 15), read(2, 20, 25)]
-        later = [read(1, 40, 45)]
-        for ops in (rows, later):
-            given = map(as_row, ops) if isinstance(checker, OnlineChecker) else history(ops)
-            alarms = checker.feed(given, 30)
-        assert [alarm[:2] for alarm in alarms] == [("conflict", 0)]
-    assert [alarm.kind for alarm in OnlineChecker(Deadline.FENCE).feed([as_row(later[0])], 30)] == ["phantom"]
-
-
-def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ended() -> None:
-    for checker in (kind(Deadline.FENCE) for kind in ALL):
-        checker.open_boot(0)
-        ops = [read(7, 40, 45)]
-        given = map(as_row, ops) if isinstance(checker, OnlineChecker) else history(ops)
-        assert not checker.feed(given, 90)
-        checker.end_boot(0)
-        assert checker.alarms == [("phantom", 0, 7)]
-
-
 def feed(checker: Any, ops: list[Op], horizon: int, in_flight: list[Op]) -> list[str]:
     """Feed a window in the form that the checker takes; return the kinds of all alarms, each once."""
     flying = list(map(begun, in_flight))
@@ -240,17 +219,6 @@ def test_what_a_read_saw_early_counts_for_the_write_reported_later(
 ) -> None:
     found = fed(kind, ([seen], 0), ([write(1, 0, 100), *later], 0))
     assert found == (["conflict"] if bad else [])
-
-
-def test_after_its_end_a_boot_has_no_writes_left_to_report() -> None:
-    for checker in (
-        OnlineChecker(Deadline.FENCE, open_boots=(0,)),
-        WindowChecker(Deadline.FENCE, open_boots=(0,)),
-    ):
-        checker.end_boot(0)
-        ops = [read(7, 40, 45)]
-        checker.feed(history(ops) if isinstance(checker, WindowChecker) else map(as_row, ops), 90)
-        assert [alarm[:2] for alarm in checker.alarms] == [("phantom", 0)]
 
 
 def test_a_fence_closes_a_write_whose_boot_was_known_only_from_its_report() -> None:
@@ -351,3 +319,42 @@ def test_a_boot_that_ends_leaves_its_reported_writes_and_other_boots_alone(kind:
     feed(checker, [write(1, 0, 5), read(1, 6, 9), read(2 << SEQUENCE_BITS | 1, 6, 9, block=1)], 0, [])
     checker.end_boot(0)
     assert feed(checker, [], 0, []) == []
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_read_of_a_forgotten_value_is_a_conflict_and_of_an_unknown_one_a_phantom(kind: type) -> None:
+    checker = kind(Deadline.FENCE)
+    assert feed(checker, [write(1, 0, 5), write(2, 10, 15), read(2, 20, 25)], 30, []) == []
+    assert feed(checker, [read(1, 40, 45)], 30, []) == ["conflict"]
+    assert feed(kind(Deadline.FENCE), [read(1, 40, 45)], 30, []) == ["phantom"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_write_read_before_its_report_is_a_phantom_only_once_its_boot_has_ended(kind: type) -> None:
+    checker = kind(Deadline.FENCE)
+    checker.open_boot(0)
+    assert feed(checker, [read(7, 40, 45)], 90, []) == []
+    checker.end_boot(0)
+    assert checker.alarms == [("phantom", 0, 7)]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_after_its_end_a_boot_has_no_writes_left_to_report(kind: type) -> None:
+    checker = kind(Deadline.FENCE, open_boots=(0,))
+    checker.end_boot(0)
+    assert feed(checker, [read(7, 40, 45)], 90, []) == ["phantom"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ([write(1, 0, None, outcome=INFO), read(1, 10, 15)], read(0, 31, 35)),
+        ([write(1, 0, 15), read(1, 10, 15)], read(0, 31, 35)),
+        ([write(1, 0, 100), read(1, 20, 100), write(2, 0, 10)], read(2, 110, 115)),
+        ([write(1, 0, 100), read(1, 5, 20), write(2, 25, 26)], read(1, 110, 115)),
+    ],
+    ids=["it happened", "it was acknowledged", "its latest read", "its earliest read"],
+)
+def test_what_reads_told_of_a_write_outlives_their_window(kind: type, first: list[Op], later: Op) -> None:
+    assert fed(kind, (first, 30), ([later], 110)) == ["conflict"]

@@ -46,8 +46,8 @@ TESTS = {
     "index": ("index", "registers", "brute_force"),
     "written": ("index", "online"),
     "online": ("online",),
-    "windows": ("online:WindowChecker", "follow"),
-    "open_clusters": ("online:WindowChecker", "follow"),
+    "windows": ("online:WindowChecker", "follow", "large"),
+    "open_clusters": ("online:WindowChecker or share", "follow"),
 }
 """Of each module the tests that are about it; the first to notice most changes comes first."""
 LOADED = (

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from histories import FAIL, INFO, OK, Op, atomic, history, read, write
+from histories import FAIL, INFO, OK, Op, atomic, flush, history, read, write
 
 from jepsen_blk.checker.online import NO_BOOT, Alarm, OnlineChecker, Operation
+from jepsen_blk.checker.open_clusters import begun_twice
 from jepsen_blk.checker.reference import check_slowly
 from jepsen_blk.checker.windows import WindowChecker
 from jepsen_blk.deadline import Deadline
@@ -274,6 +275,7 @@ def test_two_writes_of_a_value_are_told_in_one_window_in_two_and_in_flight(kind:
     one, other = write(1, 0, 9), write(1, 20, 29)
     assert fed(kind, ([one, other], 0)) == ["twice"]
     assert fed(kind, ([one], 0), ([write(2, 12, 13)], 0), ([other], 0)) == ["twice"]
+    assert fed(kind, ([one], 0), ([write(2, 12, 13), other], 0)) == ["twice"]
     assert fed(kind, ([one], 0), in_flight=[other]) == ["twice"]
     assert fed(kind, ([write(2, 0, 3)], 0), in_flight=[one, other]) == ["twice"]
 
@@ -358,3 +360,63 @@ def test_after_its_end_a_boot_has_no_writes_left_to_report(kind: type) -> None:
 )
 def test_what_reads_told_of_a_write_outlives_their_window(kind: type, first: list[Op], later: Op) -> None:
     assert fed(kind, (first, 30), ([later], 110)) == ["conflict"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ([write(1, 0, 10), write(2, 10, 15)], read(1, 40, 45)),
+        ([write(1, 0, 10), read(1, 20, 25), write(2, 10, 28)], read(1, 40, 45)),
+        ([write(1, 0, 5), write(2, 10, 30)], read(1, 30, 35)),
+    ],
+    ids=["the latest start", "the latest start but one", "the horizon"],
+)
+def test_what_ends_at_the_very_time_closes_nothing(kind: type, first: list[Op], later: Op) -> None:
+    assert fed(kind, (first, 30), ([later], 50)) == []
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_read_of_the_initial_value_contradicts_a_write_that_is_reported_later(kind: type) -> None:
+    early = ([read(0, 40, 45)], 30)
+    assert fed(kind, early, ([write(1, 0, 38)], 50)) == ["conflict"]
+    assert fed(kind, early, ([write(1, 0, 40)], 50)) == []
+
+
+@pytest.mark.parametrize("kind", IN_WINDOWS)
+def test_a_value_is_awaited_from_its_first_read_to_the_report_of_its_write(kind: type) -> None:
+    checker, asked = kind(Deadline.FENCE, open_boots=(0,)), np.array([1, 7, 8])
+    feed(checker, [write(1, 0, 5), read(1, 6, 9), read(7, 40, 45)], 0, [])
+    assert checker.awaits(asked).tolist() == [False, True, False]
+    feed(checker, [write(7, 30, 50)], 0, [])
+    assert checker.awaits(asked).tolist() == [False, False, False]
+
+
+def test_writes_in_flight_that_share_a_value_differ_in_block_or_start() -> None:
+    flying = [write(3, 5, 9), write(1, 5, 9), write(2, 5, 9), write(2, 6, 9), write(3, 5, 9, block=1)]
+    assert begun_twice(history(flying)).tolist() == [False, False, False, True, True]
+    assert begun_twice(history([write(1, 5, 9), write(1, 5, 9), write(2, 5, 9)])).tolist() == [False] * 3
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_write_in_flight_is_no_more_to_be_read_once_it_was_overtaken(kind: type) -> None:
+    overtaken = ([read(1, 5, 6), write(2, 10, 15), read(2, 20, 25)], 30)
+    reported, later = ([write(1, 0, 40)], 45), ([read(1, 50, 55)], 60)
+    assert fed(kind, overtaken, reported, in_flight=[write(1, 0, 40)]) == []
+    assert fed(kind, overtaken, reported, later, in_flight=[write(1, 0, 40)]) == ["conflict"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_value_written_again_is_an_alarm_of_the_block_that_it_was_written_to_again(kind: type) -> None:
+    checker = kind(Deadline.FENCE)
+    feed(checker, [write(1, 0, 9)], 0, [])
+    feed(checker, [write(2, 10, 15, block=3), write(1, 20, 29, block=5), write(4, 20, 29, block=7)], 0, [])
+    assert {alarm.block for alarm in checker.alarms} == {5}
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(
+    "op", [read(0, 10, 15, outcome=INFO), flush(10, 15)], ids=["a failed read", "a flush"]
+)
+def test_what_read_nothing_closes_nothing(kind: type, op: Op) -> None:
+    assert fed(kind, ([write(1, 0, 5), op], 30), ([read(1, 40, 45)], 50)) == []

@@ -232,5 +232,4 @@ class WindowChecker:
         settled = seen & table.reported & ~table.closed & (maxs <= limits[table.block])
         table.settle(minf, maxs, np.flatnonzero(settled))
         kept = np.where(table.closed, ~table.reported, happened & (table.reported | seen))
-        kept[-1] = False
         self._kept = table.take(np.flatnonzero(kept))

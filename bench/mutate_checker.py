@@ -45,9 +45,9 @@ TESTS = {
     "findings": ("registers", "brute_force"),
     "index": ("index", "registers", "brute_force"),
     "written": ("index", "online"),
-    "online": ("online",),
-    "windows": ("online:WindowChecker", "follow", "large"),
-    "open_clusters": ("online:WindowChecker or share", "follow"),
+    "online": ("online", "online_edges"),
+    "windows": ("online_edges:WindowChecker", "online:WindowChecker", "follow", "large"),
+    "open_clusters": ("online_edges:WindowChecker or share", "online:WindowChecker", "follow"),
 }
 """Of each module the tests that are about it; the first to notice most changes comes first."""
 LOADED = (

@@ -88,8 +88,11 @@ def _doubts(spec: Spec, checked: Checked, events: Sequence[Event]) -> Iterator[s
     """What the harness failed to do, so that a pass would prove too little."""
     if checked.doubts:  # a journal raises one only: it was not closed
         yield "the controller ended before the test did; what it had received was checked"
-    if checked.lost_tails:
-        boots = ", ".join(str(boot) for boot in sorted(checked.lost_tails))
+    fences = (event for event in events if (event.source, event.phase) == ("failover", "fence"))
+    # A boot that a failover has ended could not end in order.
+    lost = sorted(checked.lost_tails - {event.data["boot"] for event in fences})
+    if lost:
+        boots = ", ".join(str(boot) for boot in lost)
         yield f"the last operations of boot {boots} may be missing: its stream did not end in order"
     for event in events:
         if event.source == "test" and event.phase == "failed":

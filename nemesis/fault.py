@@ -1,8 +1,8 @@
 """The life of a fault: setup, inject, prove, dwell, heal, prove healed.
 
 No fault counts until it has been seen to work, and every fault is healed whatever happens: an error
-in any step, or a cancelled test, still runs `heal`, under a bound of its own. A hand-over that has
-begun is taken to its end too: a guest between two nodes could not be healed, and one that was let run
+in any step, or a cancelled test, still runs `heal`, under a bound of its own. A hand-over or a failover that
+has begun is taken to its end too: a guest between two nodes could not be healed, and one that was let run
 without the handoff policy's steps would show damage that is not the policy's. A fault speaks to the
 lab's seams alone, so it is one piece of code on every lab.
 """
@@ -72,6 +72,27 @@ class Stage:
         await self.lab.hypervisor.resume(destination)
         self.events.emit("migration", mode, "resume", node=destination)
         return migration
+
+    async def fail_over(self) -> None:
+        """Start the guest again on the other node, as a cluster does that has lost a node.
+
+        The handoff policy's steps come first. Whatever they are, the cluster takes the old guest for stopped
+        from then on, so the history has a fence there: what lands of it later is the policy's failure.
+        """
+        await _finish(self._fail_over())
+        _raise_if_cancelled()
+
+    async def _fail_over(self) -> None:
+        source, destination = self.guest_node, self.other_node
+        policy = self.handoff.policy.value
+        self.events.emit("failover", policy, "begin", node=source, destination=destination)
+        await run_handoff(Handoff(self.handoff, self.lab.storage, self.lab.hypervisor, source, destination))
+        self.events.emit("failover", policy, "fence", node=source, boot=self.guest.give_up())
+        await self.lab.hypervisor.start(destination)
+        self.guest_node, self.other_node = destination, source
+        boot = await self.guest.boot_again()
+        await self.guest.run(self.workload)
+        self.events.emit("failover", policy, "end", node=destination, boot=boot)
 
     async def work_on(self, settle_s: float) -> None:
         """Let the guest work for `settle_s`, and at least until it has completed operations here."""

@@ -23,7 +23,7 @@ class LiveStage:
     """The lab and its stage; everything runs in one event loop, which stands still between the calls."""
 
     def __init__(self, folder: Path, spec: dict[str, Any]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._spec = make_spec(spec)
         self._runner = asyncio.Runner()
         self._journal = JournalWriter(folder / "history.blk")
@@ -38,7 +38,7 @@ class LiveStage:
 
     def play(self, fault: Fault) -> list[Event]:
         """Take a fault through its life and return what its own events say."""
-        log = self._folder / "events.jsonl"
+        log = self.folder / "events.jsonl"
         before = len(list(read_events(log)))
         self.do(run_fault(fault, self.stage))
         self.events = [event for event in list(read_events(log))[before:] if event.source == "fault"]
@@ -62,8 +62,8 @@ class LiveStage:
         spec = self._spec
         guest = GuestLink(self._journal)
         self.prepared = await prepare_local_lab(spec)
-        (self._folder / "logs").mkdir()
-        self.lab = await self.prepared.up(self._folder, guest)
+        (self.folder / "logs").mkdir()
+        self.lab = await self.prepared.up(self.folder, guest)
         await guest.hello(20)
         await guest.reset(boot=0, run=1, seed=1)
         workload = spec.workload.model_dump(mode="json")
@@ -72,7 +72,7 @@ class LiveStage:
         self.stage = Stage(
             lab=self.lab,
             guest=guest,
-            events=EventLog(self._folder / "events.jsonl"),
+            events=EventLog(self.folder / "events.jsonl"),
             handoff=spec.handoff,
             workload=workload,
             operations=lambda: guest.operations,

@@ -49,5 +49,5 @@ class Puppet:
                 self.acked = command
                 self.acks.set()
                 continue
-            reply = {"re": command["id"], "sequence": 0, **self.answer(command)}
+            reply = {"re": command["id"], "sequence": 0, "time": 0, **self.answer(command)}
             self._writer.write(pack_frame(JSON, 0, json.dumps(reply).encode()))

@@ -4,8 +4,10 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
+import numpy as np
 import pytest
 from agent_rig import RUN, WORKLOAD, FaultyAio, direct_disk
 
@@ -157,6 +159,19 @@ def test_reset_forgets_the_frames_and_numbers_from_one(host: Host) -> None:
     host.ask(4, "run", workload=WORKLOAD)
     host.until(lambda: host.frames)
     assert min(host.frames) == 1
+
+
+def test_a_boot_counts_its_times_from_where_the_history_is(host: Host) -> None:
+    clock_ns, begin_ns = 10**18, monotonic_ns()
+    assert host.ask(1, "reset", boot=1, run=RUN, seed=1, clock_ns=clock_ns)["time"] >= clock_ns
+    host.ask(2, "run", workload=WORKLOAD)
+    host.until(lambda: 3 in host.frames)
+    reply = host.ask(3, "quiesce", timeout_s=5)
+    host.until(lambda: host.rows() == reply["operations"])
+    rows = np.frombuffer(b"".join(host.frames.values()), dtype=ROW)
+    assert (rows["start"] >= clock_ns).all()
+    assert (rows["finish"] > rows["start"]).all()
+    assert rows["finish"].max() <= reply["time"] <= clock_ns + monotonic_ns() - begin_ns
 
 
 def test_an_ack_of_another_boot_is_left(host: Host) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from agent_rig import RUN, WAIT_S, WORKLOAD, Recorder
 from puppet import Puppet
 
 from jepsen_blk.errors import LabError
+from jepsen_blk.history.record import ROW, F
 from workloads import guest as guest_module
 from workloads.guest import GuestLink
 
@@ -202,5 +205,35 @@ def test_a_socket_path_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         with pytest.raises(LabError, match="nowhere"):
             await link.listen("x", tmp_path / "nowhere" / "x")
         await link.close()
+
+    asyncio.run(test())
+
+
+def test_a_boot_that_is_given_up_is_fenced_and_the_next_one_goes_on_after_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        link, recorder, x, y = await puppets(tmp_path)
+        row = np.zeros(1, dtype=ROW)
+        row["f"], row["value"], row["finish"] = F.WRITE, 11, 10**15
+        x.send_rows(1, row.tobytes())
+        await recorder.reached(1)
+        asked: list[dict[str, Any]] = []
+        y.answer = lambda command: asked.append(command) or {"time": command.get("clock_ns", 0)}
+        assert [link.give_up(), link.give_up()] == [0, 0]
+        x.send(2, marker=12)
+        await link.attach("y")
+        assert await link.boot_again() == 1
+        y.send(1, marker=21)
+        await recorder.reached(1)
+        (fence,) = (note for note in recorder.notes if note["note"] == "fence")
+        (reset,) = (command for command in asked if command["do"] == "reset")
+        assert fence["boot"] == 0
+        assert 10**15 < fence["time"] < reset["clock_ns"] < 10**15 + WAIT_S * 10**9
+        assert (reset["boot"], reset["run"], reset["seed"]) == (1, RUN, 2)
+        assert recorder.table(0)["value"].tolist() == [11]
+        assert recorder.table(1)["value"].tolist() == [21]
+        link.give_up()
+        assert [note["boot"] for note in recorder.notes if note["note"] == "fence"] == [0, 1]
+        assert recorder.notes[-1]["time"] >= reset["clock_ns"]
+        await bye(link, x, y)
 
     asyncio.run(test())

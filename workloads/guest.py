@@ -5,6 +5,10 @@ that they run it. Only the attached node's frames enter the stream, in the order
 each once; they are in the journal before anything else sees them, and only then acked, so that the
 guest forgets nothing that is not on disk. A second version of a numbered frame is a split brain: it
 is kept in the journal as evidence, and never mistaken for the stream.
+
+A guest that is started again is another boot, with a stream and a clock of its own. The history has one
+clock: the next boot is told where the one before has left it, so every boot's times are after those of the
+boot before, as they were, and a gap between two boots is as long as it was, to within a frame's delay.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.errors import InternalError, LabError
-from jepsen_blk.history.record import ROW
+from jepsen_blk.history.record import PENDING, ROW
 from workloads.agent.frames import ROWS, FrameReader
 from workloads.stream import Arrival, RowStream
 
@@ -66,6 +70,8 @@ class GuestLink:
         self._current: dict[str, _Connection] = {}
         self._node = ""
         self._stream: RowStream | None = None
+        self._boot = self._run = self._seed = 0
+        self._newest_ns = self._newest_at_ns = 0
         self._number = 0
         self._waiting: dict[int, tuple[dict[str, Any], asyncio.Future[dict[str, Any]]]] = {}
         self._moved = asyncio.Event()
@@ -100,12 +106,31 @@ class GuestLink:
     async def reset(self, boot: int, run: int, seed: int) -> None:
         """Begin boot number `boot`: the guest forgets everything and numbers its frames from 1 again."""
         self._stream = None
-        await self._call("reset", {"boot": boot, "run": run, "seed": seed}, _CALL_TIMEOUT_S)
+        self._boot, self._run, self._seed = boot, run, seed
+        clock = {"clock_ns": self._now_ns()} if self._newest_at_ns else {}
+        reply = await self._call("reset", {"boot": boot, "run": run, "seed": seed, **clock}, _CALL_TIMEOUT_S)
         self._journal.note({"note": "boot", "boot": boot, "sequence": 1})
         self._stream = RowStream(boot)
+        self._note_time(reply["time"])
         self._acked = 0
         if self._node in self._current:
             self._current[self._node].stream = self._stream
+
+    def give_up(self) -> int:
+        """End the boot where it is and return its number: what it still reports is no part of the history.
+
+        The history gets a fence here: what the boot had in flight has landed by now, or is to land no more.
+        """
+        if self._stream is not None:
+            self._stream = None
+            self._journal.note({"note": "fence", "boot": self._boot, "time": self._now_ns()})
+        return self._boot
+
+    async def boot_again(self) -> int:
+        """Begin the next boot on the attached node, where the guest was started again; return its number."""
+        await self.hello(_CALL_TIMEOUT_S)
+        await self.reset(self._boot + 1, self._run, self._seed + 1)
+        return self._boot
 
     async def run(self, workload: dict[str, Any]) -> None:
         """Start issuing operations, or go on after `quiesce`; `workload` holds WorkloadSpec's fields."""
@@ -245,6 +270,7 @@ class GuestLink:
         self._journal.rows(stream.boot, stream.received, payload)
         rows = np.frombuffer(payload, dtype=ROW)
         self.operations += len(rows)
+        self._note_time(int(rows["finish"].max(where=rows["finish"] != PENDING, initial=0)))
         for observe in self._observers:
             observe(stream.boot, rows)
         other = stream.contradiction()
@@ -255,6 +281,15 @@ class GuestLink:
             self._ack()
         elif self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(_ACK_AFTER_S, self._ack)
+
+    def _note_time(self, time_ns: int) -> None:
+        """Note what the history's clock showed a moment ago."""
+        if time_ns >= self._newest_ns:
+            self._newest_ns, self._newest_at_ns = time_ns, time.monotonic_ns()
+
+    def _now_ns(self) -> int:
+        """Return about what the history's clock shows; later than every time in it."""
+        return self._newest_ns + max(1, time.monotonic_ns() - self._newest_at_ns)
 
     def _split(self, stream: RowStream, node: str, sequence: int, payload: bytes) -> None:
         """Keep the evidence that two guests run with one memory: the second version of a frame."""

@@ -19,10 +19,11 @@ from typing import Any, TextIO
 class Event:
     """One thing that happened.
 
-    `source` is fault, migration, handoff, network, workload, checker, schedule or test.
+    `source` is fault, migration, handoff, failover, network, workload, checker, schedule or test.
 
     `phase` of a fault: setup, inject, proven, heal, healed, failed, over; of a migration: begin, stop,
-    end, resume; of the checker: seen. `data` holds what is worth showing, as JSON values.
+    end, resume; of a failover: begin, fence, end; of the checker: seen. `data` holds what is worth
+    showing, as JSON values.
     """
 
     time_ns: int

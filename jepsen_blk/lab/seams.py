@@ -133,6 +133,12 @@ class Progress:
 class Hypervisor(Protocol):
     """Starts, moves, pauses and kills the guest."""
 
+    async def start(self, node: str) -> None:
+        """Start the guest on `node` from its beginning, another boot, and let it run; it waits for work.
+
+        What runs there of an earlier one is killed. The guest may still run on another node.
+        """
+
     async def state(self, node: str) -> GuestState:
         """Ask the node for the guest's state."""
 
@@ -252,6 +258,12 @@ class Guest(Protocol):
 
     async def abandon(self) -> int:
         """Report everything still in flight as indeterminate; return how many there were."""
+
+    def give_up(self) -> int:
+        """Close the boot where it is, as at a fence, and return its number: no more of it is recorded."""
+
+    async def boot_again(self) -> int:
+        """Begin the next boot with the guest that was started again; return its number."""
 
     @property
     def second_versions(self) -> int:

@@ -49,15 +49,17 @@ _pack_head = Struct("<4sI").pack
 class Engine:
     """Issues one boot's operations on the device and puts their rows into the outbox.
 
-    Raises OSError if the device cannot be opened without the page cache.
+    The history's clock is `ahead_ns` ahead of the guest's, by which the callers here count. Raises OSError if
+    the device cannot be opened without the page cache.
     """
 
-    def __init__(self, device: str, outbox: Outbox, run: int, boot: int) -> None:
+    def __init__(self, device: str, outbox: Outbox, run: int, boot: int, ahead_ns: int = 0) -> None:
         self._fd = os.open(device, os.O_RDWR | os.O_DIRECT)
         self._aio = Aio(self._fd, _SLOTS * MAX_DEPTH)
         self._outbox = outbox
         self._run = run
         self._boot = boot
+        self._ahead_ns = ahead_ns
         self._sequence = 0
         self._frame = bytearray(_FRAME_BYTES)
         self._framed_bytes = 0
@@ -133,6 +135,8 @@ class Engine:
         pack_row, pack_body, pack_head, crc = _pack_row, _pack_body, _pack_head, crc32
         frame, framed = self._frame, self._framed_bytes
         run, boot, sequence = self._run, self._boot, self._sequence
+        ahead_ns = self._ahead_ns
+        until_ns += ahead_ns
         first_value = boot << SEQUENCE_BITS
         whole, shift, row_bytes, frame_bytes = BLOCK_BYTES, _BLOCK_SHIFT, _ROW_BYTES, _FRAME_BYTES
         magic, repeat, nothing = MAGIC, _REPEAT, _NOTHING
@@ -143,7 +147,7 @@ class Engine:
         enough = (depth + 1) // 2
         while True:
             done = reap() if in_flight and (in_flight >= depth or left or not ready) else ()
-            now_ns = clock()
+            now_ns = clock() + ahead_ns
             in_flight -= len(done)
             if ready and in_flight < depth:  # before a look at what completed: storage must not wait for that
                 count = 0
@@ -215,7 +219,7 @@ class Engine:
     def flush(self, older_than_ns: int | None = None) -> None:
         """Put the rows of a frame begun into the outbox, unless its first is newer than `older_than_ns`."""
         if self._framed_bytes and (
-            older_than_ns is None or _ROW.unpack_from(self._frame)[-1] < older_than_ns
+            older_than_ns is None or _ROW.unpack_from(self._frame)[-1] < older_than_ns + self._ahead_ns
         ):
             self._emit(self._framed_bytes)
 

@@ -38,6 +38,7 @@ class Agent:
         self._workload: _Message = {}
         self._register: Register | None = None
         self._boot = -1
+        self._ahead_ns = 0
         self._replies: dict[int, _Message] = {}
         self._waiting: dict[int, tuple[str, int]] = {}
         self._greeting = True
@@ -103,6 +104,8 @@ class Agent:
 
     def _do(self, do: str, number: int, command: _Message) -> None:
         if do == "reset":
+            clock_ns = command.get("clock_ns")
+            self._ahead_ns = 0 if clock_ns is None else int(clock_ns) - monotonic_ns()
             self._reset(int(command["boot"]), int(command["run"]), int(command["seed"]))
             self._reply(number)
             return
@@ -137,7 +140,7 @@ class Agent:
             self._engine.close()
         self._outbox.clear()
         self._waiting.clear()
-        self._engine = Engine(self._device, self._outbox, run, boot)
+        self._engine = Engine(self._device, self._outbox, run, boot, self._ahead_ns)
         self._boot = boot
         self._random = Random(seed)
         self._register = None
@@ -170,7 +173,7 @@ class Agent:
             engine.flush()
         reply = {
             "re": number,
-            "time": monotonic_ns(),
+            "time": monotonic_ns() + self._ahead_ns,
             "boot": self._boot,
             "sequence": self._outbox.sequence,
             "unacked_bytes": self._outbox.unacked_bytes,

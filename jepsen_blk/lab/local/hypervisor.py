@@ -58,6 +58,7 @@ class QemuHypervisor:
     def __init__(
         self,
         machine: Machine,
+        snapshot: Path,
         places: dict[str, Place],
         namespaces: Namespaces,
         network: Network,
@@ -65,6 +66,7 @@ class QemuHypervisor:
         attach: Callable[[str], Any],
     ) -> None:
         self._machine = machine
+        self._snapshot = snapshot
         self._places = places
         self._namespaces = namespaces
         self._network = network
@@ -73,9 +75,12 @@ class QemuHypervisor:
         self._qemus: dict[str, Qemu] = {}
         self._runs: dict[str, MigrationRun] = {}
 
-    async def start(self, node: str, snapshot: Path) -> None:
-        """Start the guest on `node` from the pre-booted state and let it run."""
-        fd = os.open(snapshot, os.O_RDONLY)
+    async def start(self, node: str) -> None:
+        """Start the guest on `node` from the pre-booted state and let it run; end what is there."""
+        old = self._qemus.get(node)
+        if old is not None:
+            await old.kill()
+        fd = os.open(self._snapshot, os.O_RDONLY)
         try:
             qemu = await self._launch(node, ["-S", "-incoming", f"fd:{fd}"], (fd,))
         finally:

@@ -138,7 +138,9 @@ async def _build(
     ports = storage_ports(prepared.spec.storage.kind)
     network = CommandNetwork(_routes(nodes, ports))
     places = {name: _place(nodes[name], ports[name]) for name in GUEST_NODES}
-    hypervisor = QemuHypervisor(prepared.machine, places, namespaces, network, logs, stream.attach)
+    hypervisor = QemuHypervisor(
+        prepared.machine, prepared.snapshot, places, namespaces, network, logs, stream.attach
+    )
     for name in GUEST_NODES:
         await stream.listen(name, namespaces.run_dir / f"agent-{name}.sock")
     if prepared.spec.storage.backing is not None:
@@ -146,7 +148,7 @@ async def _build(
     storage = await start_storage(prepared.spec, nodes[STORAGE_NODE], STORAGE_ADDRESS, namespaces, run_dir)
     try:
         async with asyncio.TaskGroup() as starts:
-            starts.create_task(hypervisor.start(GUEST_NODES[0], prepared.snapshot))
+            starts.create_task(hypervisor.start(GUEST_NODES[0]))
             starts.create_task(hypervisor.prepare(GUEST_NODES[1]))
     except* Exception as group:
         with contextlib.suppress(Exception):

@@ -3,7 +3,8 @@
 nbdkit speaks NBD and calls `write` from as many threads as there are requests in flight; a request
 that must wait (held, serialized, behind a flush, latency) waits in its own thread, and its decision
 is taken when it is to be applied, not when it arrived. Decisions come from the arbiter, which the
-simulator uses too; this module adds the lock, the clock, the data and the log.
+simulator uses too; this module adds the clock, the data and the log. What it shares with the control
+requests, which steer the writes (steering.py), is in flights.py.
 
 Standard library only: this runs inside nbdkit under the system's Python.
 """
@@ -13,21 +14,18 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Decision, Write
-from jepsen_blk.storage.holds import Hold, HoldBook, blocks_of, stamp_of
+from jepsen_blk.storage.conflict import ConflictModel, Decision, Write
+from jepsen_blk.storage.holds import blocks_of, stamp_of
 from jepsen_blk.storage.log import TargetLog, WriteLine
-from jepsen_blk.storage.misbehaviour import Caught
 from jepsen_blk.storage.target.backing import Backing, part_in_block
+from jepsen_blk.storage.target.flights import Flights, Pending
 from jepsen_blk.storage.target.misbehaving import Misbehaving, failure
-
-FENCE_TIMEOUT_S = 10.0
-"""How long a fence may wait for the writes it aborts; they end at once unless the backing hangs."""
+from jepsen_blk.storage.target.steering import Steering
 
 _ENDS: dict[Decision, tuple[str, str, int]] = {
     Decision.APPLY: ("apply", "ok", 0),
@@ -52,23 +50,6 @@ class Connection:
     node: str
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A write in flight, as the target knows it; `gate` wakes the thread that waits with it."""
-
-    write: Write
-    value: int
-    process: int
-    received_ns: int
-    hold: Hold | None = None
-    gate: threading.Condition | None = None
-    met: Caught | None = None
-
-    @property
-    def held(self) -> bool:
-        return self.hold is not None and not self.hold.released
-
-
 def _spread(number: int) -> float:
     """Return a factor from 1 up to 2 for the latency of write `number`, evenly spread and repeatable.
 
@@ -85,16 +66,12 @@ class Target:
         self._backing = backing
         self._latency_ns = int(latency_ms * 1e6)
         self._log = log
-        self._arbiter = Arbiter(model)
-        self._holds = HoldBook()
-        self._pending: dict[int, _Pending] = {}
-        self._last_id = 0
+        self._flights = flights = Flights(model)
+        self._lock, self._arbiter, self._holds = flights.lock, flights.arbiter, flights.holds
+        self._pending, self._counts = flights.pending, flights.counts
         self._last_connection = 0
         self._open: set[int] = set()
-        self._counts: Counter[str] = Counter()
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._watchers = 0
+        self._steering = Steering(flights, log)
         self._misbehaving = Misbehaving(log, self._wake_all)
         self._misbehaviours = self._misbehaving.active
 
@@ -115,7 +92,7 @@ class Target:
             if connection.id not in self._open:
                 return
             self._open.discard(connection.id)
-            self._wake(self._arbiter.disconnect(connection.id))
+            self._flights.wake(self._arbiter.disconnect(connection.id))
         self._log.event("disconnect", node=connection.node, time=time.monotonic_ns())
 
     def read(self, connection: Connection, buffer: memoryview, offset: int) -> None:
@@ -137,9 +114,9 @@ class Target:
         value, process = stamp_of(data)
         blocks = blocks_of(offset, len(data))
         with self._lock:
-            self._last_id += 1
-            write = Write(self._last_id, connection.node, connection.id, blocks)
-            pending = _Pending(write, value, process, received_ns)
+            self._flights.received += 1
+            write = Write(self._flights.received, connection.node, connection.id, blocks)
+            pending = Pending(write, value, process, received_ns)
             self._pending[write.id] = pending
             decision = self._arbiter.arrive(write)
             lingers = False
@@ -173,13 +150,13 @@ class Target:
         if not self._arbiter.admits(connection.node):
             raise CommandError(errno.EPERM, f"{connection.node} is fenced")
 
-    def _catch(self, pending: _Pending) -> None:
+    def _catch(self, pending: Pending) -> None:
         write = pending.write
         hold = self._holds.match(write.node, write.blocks)
         if hold is None:
             return
         pending.hold = hold
-        self._holds.catch(hold, write.blocks, _describe(pending))
+        self._holds.catch(hold, write.blocks, pending.describe())
         self._counts["held"] += 1
         self._log.event(
             "held",
@@ -190,9 +167,9 @@ class Target:
             value=pending.value,
             time=time.monotonic_ns(),
         )
-        self._notify()
+        self._flights.notify()
 
-    def _linger(self, pending: _Pending) -> None:
+    def _linger(self, pending: Pending) -> None:
         """Wait until the write is due, admitted and let go, or until its fate is another one."""
         write = pending.write
         due_ns = pending.received_ns + int(self._latency_ns * _spread(write.id))
@@ -216,7 +193,7 @@ class Target:
                 part = part_in_block(block, offset, len(data))
                 self._backing.write(data[part.start - offset : part.stop - offset], part.start)
 
-    def _end(self, pending: _Pending, applied_ns: int | None, failed: OSError | None) -> None:
+    def _end(self, pending: Pending, applied_ns: int | None, failed: OSError | None) -> None:
         write = pending.write
         action, outcome, code = _ENDS[write.decision]
         why = write.why
@@ -227,7 +204,7 @@ class Target:
         done_ns = time.monotonic_ns()
         with self._lock:
             del self._pending[write.id]
-            self._wake(self._arbiter.finish(write))
+            self._flights.wake(self._arbiter.finish(write))
             self._counts[outcome if code else action] += 1
             self._log.write(
                 WriteLine(
@@ -249,151 +226,16 @@ class Target:
                 self._log.flush()
             elif not code:
                 self._holds.completed(write.node, write.blocks)
-            self._notify()
+            self._flights.notify()
         if pending.met and write.decision is Decision.APPLY:
             self._misbehaving.answered(pending.met, done_ns - pending.received_ns)
         if code:
             raise CommandError(code, f"write {write.id} of {write.node}: {why}")
 
-    def _wake(self, writes: Iterable[Write]) -> None:
-        for write in writes:
-            gate = self._pending[write.id].gate
-            if gate is not None:
-                gate.notify_all()
+    def handlers(self) -> dict[str, Callable[..., dict[str, Any]]]:
+        """Return what answers each control request."""
+        return {**self._steering.handlers(), **self._misbehaving.handlers()}
 
     def _wake_all(self) -> None:
         with self._lock:
-            self._wake([pending.write for pending in self._pending.values()])
-
-    def _notify(self) -> None:
-        if self._watchers:
-            self._changed.notify_all()
-
-    # Called by the control socket's threads; names and fields are those of the control protocol.
-
-    def handlers(self) -> dict[str, Callable[..., dict[str, Any]]]:
-        """Return what answers each control request."""
-        return {
-            "hold": self.hold,
-            "wait_held": self.wait_held,
-            "wait_writes": self.wait_writes,
-            "release": self.release,
-            "wait_landed": self.wait_landed,
-            "in_flight": self.in_flight,
-            "fence": self.fence,
-            "raise_epoch": self.raise_epoch,
-            "single_writer": self.single_writer,
-            "unfence": self.unfence,
-            "stats": self.stats,
-            **self._misbehaving.handlers(),
-        }
-
-    def hold(self, node: str, blocks: list[int]) -> dict[str, Any]:
-        """Arm a hold."""
-        with self._lock:
-            return {"hold": self._holds.arm(node, blocks).id}
-
-    def wait_held(self, hold: int, timeout_s: float) -> dict[str, Any]:
-        """Wait until the hold has caught a write, and describe it."""
-        with self._lock:
-            self._await(lambda: self._holds.is_caught(hold), timeout_s)
-            return {"write": self._holds.get(hold).caught}
-
-    def wait_writes(self, node: str, block: int, count: int, timeout_s: float) -> dict[str, Any]:
-        """Wait until `node` has had `count` writes to `block` completed since the hold caught its write."""
-        with self._lock:
-            self._await(lambda: self._holds.count(node, block) >= count, timeout_s)
-        return {}
-
-    def release(self, hold: int) -> dict[str, Any]:
-        """Let the held write go on, or disarm the hold."""
-        with self._lock:
-            released = self._holds.release(hold)
-            self._notify()
-            if released is None or released.caught is None:
-                return {}
-            number = released.caught["id"]
-            pending = self._pending.get(number)
-            self._log.event("released", hold=hold, id=number, time=time.monotonic_ns())
-            if pending is not None:
-                self._wake([pending.write])
-        return {}
-
-    def wait_landed(self, hold: int, timeout_s: float) -> dict[str, Any]:
-        """Wait until the hold's write has ended."""
-        with self._lock:
-            self._await(lambda: self._holds.get(hold).landed, timeout_s)
-        return {}
-
-    def in_flight(self, node: str) -> dict[str, Any]:
-        """Describe the node's writes in flight."""
-        with self._lock:
-            writes = [_describe(self._pending[write.id]) for write in self._arbiter.in_flight(node)]
-        return {"writes": writes}
-
-    def fence(self, node: str, abort: bool) -> dict[str, Any]:
-        """Refuse new commands of `node`; with `abort`, answer once its accepted ones have ended."""
-        with self._lock:
-            self._wake(self._arbiter.fence(node, abort=abort))
-            if abort:
-                self._await(lambda: not self._arbiter.in_flight(node), FENCE_TIMEOUT_S)
-            self._log.event("fence", node=node, abort=abort, time=time.monotonic_ns())
-        return {}
-
-    def raise_epoch(self, node: str) -> dict[str, Any]:
-        """Give `node` a new epoch; older ones are refused when applied."""
-        with self._lock:
-            epoch = self._arbiter.raise_epoch(node)
-            self._log.event("epoch", node=node, epoch=epoch, time=time.monotonic_ns())
-        return {"epoch": epoch}
-
-    def single_writer(self, node: str) -> dict[str, Any]:
-        """Refuse the other nodes; writes of `node` wait until what those have in flight has ended."""
-        with self._lock:
-            self._arbiter.single_writer(node)
-            self._log.event("single_writer", node=node, time=time.monotonic_ns())
-        return {}
-
-    def unfence(self, node: str) -> dict[str, Any]:
-        """Admit the node again."""
-        with self._lock:
-            self._arbiter.unfence(node)
-            self._log.event("unfence", node=node, time=time.monotonic_ns())
-        return {}
-
-    def stats(self) -> dict[str, Any]:
-        """Count the writes of the target's life by how they ended."""
-        with self._lock:
-            counts = self._counts
-            return {
-                "stats": {
-                    "received": self._last_id,
-                    "applied": counts["apply"] + counts["wait"],
-                    "ignored": counts["ignore"],
-                    "refused": counts["refused"],
-                    "aborted": counts["aborted"],
-                    "errors": counts["error"],
-                    "held": counts["held"],
-                    "in_flight": len(self._pending),
-                }
-            }
-
-    def _await(self, condition: Callable[[], bool], timeout_s: float) -> None:
-        self._watchers += 1
-        try:
-            if not self._changed.wait_for(condition, timeout_s):
-                raise TimeoutError
-        finally:
-            self._watchers -= 1
-
-
-def _describe(pending: _Pending) -> dict[str, Any]:
-    write = pending.write
-    return {
-        "id": write.id,
-        "node": write.node,
-        "block": write.blocks[0],
-        "value": pending.value,
-        "received_ns": pending.received_ns,
-        "held": pending.held,
-    }
+            self._flights.wake([pending.write for pending in self._pending.values()])

@@ -1,0 +1,87 @@
+"""What the target knows of its writes in flight, under one lock.
+
+The threads that carry the writes (server.py) and those that steer them (steering.py) share this: the
+arbiter that decides, the holds, the writes themselves, and the waking of whoever waits for a change.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Write
+from jepsen_blk.storage.holds import Hold, HoldBook
+from jepsen_blk.storage.misbehaviour import Caught
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A write in flight, as the target knows it; `gate` wakes the thread that waits with it."""
+
+    write: Write
+    value: int
+    process: int
+    received_ns: int
+    hold: Hold | None = None
+    gate: threading.Condition | None = None
+    met: Caught | None = None
+
+    @property
+    def held(self) -> bool:
+        """Tell whether a hold keeps it."""
+        return self.hold is not None and not self.hold.released
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as `InFlight`."""
+        write = self.write
+        return {
+            "id": write.id,
+            "node": write.node,
+            "block": write.blocks[0],
+            "value": self.value,
+            "received_ns": self.received_ns,
+            "held": self.held,
+        }
+
+
+class Flights:
+    """The writes in flight and what decides their fate; everything here is used under `lock`.
+
+    `received` counts the writes of the target's life, `counts` how those ended that have.
+    """
+
+    def __init__(self, model: ConflictModel) -> None:
+        self.lock = threading.Lock()
+        self.arbiter = Arbiter(model)
+        self.holds = HoldBook()
+        self.pending: dict[int, Pending] = {}
+        self.received = 0
+        self.counts: Counter[str] = Counter()
+        self._changed = threading.Condition(self.lock)
+        self._watchers = 0
+
+    def wake(self, writes: Iterable[Write]) -> None:
+        """Have the threads of these writes look at what has become of them."""
+        for write in writes:
+            gate = self.pending[write.id].gate
+            if gate is not None:
+                gate.notify_all()
+
+    def notify(self) -> None:
+        """Have those who wait for a condition look again."""
+        if self._watchers:
+            self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        """Wait for a condition, letting the lock go meanwhile; raises TimeoutError."""
+        self._watchers += 1
+        try:
+            if not self._changed.wait_for(condition, timeout_s):
+                raise TimeoutError
+        finally:
+            self._watchers -= 1

@@ -106,6 +106,7 @@ class Rig:
         self.log = directory / "target.jsonl"
         self.ports = ports
         self.process: subprocess.Popen[bytes] | None = None
+        self._argv: Sequence[str] = ()
 
     def client(self, node: str, **how: bool) -> NbdClient:
         client = NbdClient(self.ports[node], node, **how)
@@ -125,6 +126,7 @@ class Rig:
 
     def start(self, argv: Sequence[str], log: Path) -> None:
         """Start what answers the control socket, and wait until it does."""
+        self._argv = argv
         process = self.process = self._stack.enter_context(running(argv, log))
 
         def answers() -> bool:
@@ -136,6 +138,17 @@ class Rig:
             return True
 
         until(answers)
+
+    def kill(self) -> None:
+        """Kill it at once, as a power loss does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(BOUND_S)
+
+    def restart(self) -> None:
+        """Kill it and start it again as it was started first."""
+        self.kill()
+        self.start(self._argv, self.log.with_name("again.log"))
 
     def hold(self, client: NbdClient, node: str, block: int, data: bytes) -> tuple[int, int]:
         """Have the write held; return the hold and the write's cookie."""

@@ -5,18 +5,26 @@ only queued where it happens; a thread formats and writes what has gathered ever
 that explain a fault (held, released, fence, connect) are on disk when `event` returns, with all
 lines before them.
 
+A server that is started again appends to the log of the one before. Writes are known by their ids, so it
+counts on from there.
+
 Standard library only.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
 _INTERVAL_S = 0.05
+_TAIL_BYTES = 1 << 20
+"""What holds the greatest id for certain: some 5000 lines, and no server has so many writes in flight."""
+_ID = re.compile(rb'^\{"f":"(?:write|held)","id":(\d+),', re.MULTILINE)
 
 
 class WriteLine(NamedTuple):
@@ -36,10 +44,17 @@ class WriteLine(NamedTuple):
 
 
 class TargetLog:
-    """Appends to the file at `path`; `start` belongs into the process that logs, after any fork."""
+    """Appends to the file at `path`; `start` belongs into the process that logs, after any fork.
+
+    `last_id` is the greatest id of a write that the file had when it was opened, 0 without one.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
+        tail = _tail(path)
+        self.last_id = max(map(int, _ID.findall(tail)), default=0)
+        if tail and not tail.endswith(b"\n"):
+            self._file.write("\n")  # the server before was killed while it wrote
         self._queue: deque[WriteLine] = deque()
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -85,6 +100,13 @@ class TargetLog:
             lines.append(_format(queue.popleft()))
         if lines:
             self._file.write("".join(lines))
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
+        return file.read()
 
 
 def _format(line: WriteLine) -> str:

@@ -46,7 +46,8 @@ class Proxy:
         self._holds = HoldBook()
         self._in_flight: dict[int, ProxiedWrite] = {}
         self._connections: set[ParkedConnection] = set()
-        self._last_id = 0
+        self._received = 0
+        self._last_id = log.last_id
         self._counts: Counter[str] = Counter()
         self._watchers: set[asyncio.Event] = set()
 
@@ -54,6 +55,7 @@ class Proxy:
 
     def next_id(self) -> int:
         """Return a fresh id for a write."""
+        self._received += 1
         self._last_id += 1
         return self._last_id
 
@@ -192,7 +194,7 @@ class Proxy:
     async def _stats(self) -> dict[str, Any]:
         return {
             "stats": {
-                "received": self._last_id,
+                "received": self._received,
                 "applied": self._counts["ok"],
                 "ignored": 0,
                 "refused": 0,

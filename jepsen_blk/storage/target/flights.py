@@ -52,18 +52,26 @@ class Pending:
 class Flights:
     """The writes in flight and what decides their fate; everything here is used under `lock`.
 
-    `received` counts the writes of the target's life, `counts` how those ended that have.
+    `received` counts the writes of the target's life, `counts` how those ended that have. Their ids come
+    after `last_id`.
     """
 
-    def __init__(self, model: ConflictModel) -> None:
+    def __init__(self, model: ConflictModel, last_id: int) -> None:
         self.lock = threading.Lock()
         self.arbiter = Arbiter(model)
         self.holds = HoldBook()
         self.pending: dict[int, Pending] = {}
         self.received = 0
+        self._last_id = last_id
         self.counts: Counter[str] = Counter()
         self._changed = threading.Condition(self.lock)
         self._watchers = 0
+
+    def next_id(self) -> int:
+        """Count a write that was received, and return its id."""
+        self.received += 1
+        self._last_id += 1
+        return self._last_id
 
     def wake(self, writes: Iterable[Write]) -> None:
         """Have the threads of these writes look at what has become of them."""

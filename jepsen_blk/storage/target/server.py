@@ -66,7 +66,7 @@ class Target:
         self._backing = backing
         self._latency_ns = int(latency_ms * 1e6)
         self._log = log
-        self._flights = flights = Flights(model)
+        self._flights = flights = Flights(model, log.last_id)
         self._lock, self._arbiter, self._holds = flights.lock, flights.arbiter, flights.holds
         self._pending, self._counts = flights.pending, flights.counts
         self._last_connection = 0
@@ -114,8 +114,7 @@ class Target:
         value, process = stamp_of(data)
         blocks = blocks_of(offset, len(data))
         with self._lock:
-            self._flights.received += 1
-            write = Write(self._flights.received, connection.node, connection.id, blocks)
+            write = Write(self._flights.next_id(), connection.node, connection.id, blocks)
             pending = Pending(write, value, process, received_ns)
             self._pending[write.id] = pending
             decision = self._arbiter.arrive(write)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from jepsen_blk.errors import SpecError
 from jepsen_blk.spec import StorageSpec
 from nemesis.disk_full import DiskFull
+from nemesis.failover import Failover
 from nemesis.fault import Fault
 from nemesis.flapping import Flapping
 from nemesis.freeze import Freeze
@@ -35,7 +36,7 @@ from nemesis.storage_restart import StorageRestart
 FAULTS: dict[str, type[Any]] = {
     fault.name: fault
     for fault in (
-        *(Freeze, Hold, LostPathMigration, Pause),
+        *(Failover, Freeze, Hold, LostPathMigration, Pause),
         *(Migrate, MigrateCancel, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
         *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),

@@ -26,6 +26,7 @@ _HEAL_TIMEOUT_S = 30.0
 _WORK_TIMEOUT_S = 10.0
 _QUIESCE_TIMEOUT_S = 10.0
 _READ_ALL_TIMEOUT_S = 30.0
+_DISK_TIMEOUT_S = 10.0
 _POLL_S = 0.01
 SETTLE_S = 0.2
 """Operations completed before a standstill may still be on their way to the controller."""
@@ -244,6 +245,15 @@ async def let_work(stage: Stage) -> None:
         await stage.require_alive()
         await let_run(stage)
         await asyncio.sleep(_POLL_S)
+
+
+async def let_reconnect(stage: Stage) -> None:
+    """Have a hypervisor that waits for the guest reach its disk again, after its connection may have died.
+
+    It would learn of that, and fail, with the first request of a guest that has moved there.
+    """
+    if await stage.lab.hypervisor.state(stage.other_node) is GuestState.INCOMING:
+        await stage.lab.hypervisor.wait_disk(stage.other_node, _DISK_TIMEOUT_S)
 
 
 async def require_standstill(stage: Stage) -> None:

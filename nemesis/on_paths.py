@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.paths import Direction, Path_
-from nemesis.fault import NotProven, Stage, let_work, require_working
+from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_working
 
 _PATHS = {"storage": (Path_.STORAGE,), "migration": (Path_.MIGRATION,), "all": tuple(Path_)}
 
@@ -40,9 +40,11 @@ class OnPaths:
         await asyncio.sleep(self.duration_s)
 
     async def heal(self, stage: Stage) -> None:
-        """Mend the paths and let a stopped guest run on."""
+        """Mend the paths, let a stopped guest run on, and the other node connect to the storage again."""
         await self.mend(stage)
         await let_work(stage)
+        if self._node == stage.other_node and Path_.STORAGE in self.paths():
+            await let_reconnect(stage)
 
     async def prove_healed(self, stage: Stage) -> str:
         """The paths carry a new connection, and the guest completes operations again."""

@@ -15,12 +15,9 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.paths import Path_
-from jepsen_blk.lab.seams import GuestState
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, let_work, require_working
+from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_working
 from nemesis.storage_fault import stopped_by
-
-_DISK_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -61,15 +58,10 @@ class StorageRestart:
         await asyncio.sleep(self.duration_s)
 
     async def heal(self, stage: Stage) -> None:
-        """Start the server again, let the guest run on, and the other node know of it.
-
-        A hypervisor that waits for the guest has lost its connection too. It would learn of it, and fail,
-        with the first request of a guest that has moved there.
-        """
+        """Start the server again, let the guest run on, and the other node connect again."""
         await stage.lab.storage_servers.start()
         await let_work(stage)
-        if await stage.lab.hypervisor.state(stage.other_node) is GuestState.INCOMING:
-            await stage.lab.hypervisor.wait_disk(stage.other_node, _DISK_TIMEOUT_S)
+        await let_reconnect(stage)
 
     async def prove_healed(self, stage: Stage) -> str:
         """A new connection succeeds, and the guest completes operations."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live_stage import LiveStage, live_stage
+from live_stage import GOOD, LiveStage, live_stage
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.network import CommandNetwork
@@ -24,6 +24,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("one-way", {"lost": "answers", "path": "migration"}, "(0 from it and"),
     ("flapping", {"times": 3, "gap_s": 0}, "x cannot reach"),
     ("reset", {}, "killed: 1 on storage; x reaches: storage; its guest is in io-error"),
+    ("reset", {"node": "other"}, "of y killed: 1 on storage"),
     ("reset", {"path": "all"}, "of x killed: 1 on storage, 0 on migration"),
     ("loss", {"percent": 20, "path": "all"}, "storage lost"),
     ("slow-link", {"mbit_per_s": 8}, "storage carries"),
@@ -155,3 +156,9 @@ def test_a_migration_over_a_slow_link_takes_the_time_that_the_link_needs(live: L
 
     migration = live.do(test())
     assert migration.total_ms > 0.9 * migration.transferred_bytes * 8 / 80_000
+
+
+def test_a_guest_that_moves_to_where_the_path_was_lost_works_there_at_once(live: LiveStage) -> None:
+    long_enough_to_be_noticed_s = 3.5
+    assert live.outcome("path-loss", node="other", duration_s=long_enough_to_be_noticed_s) == GOOD
+    assert live.outcome("migrate") == GOOD

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jepsen_blk import __version__
+from jepsen_blk import __version__, cli_plugins
+from jepsen_blk.cli_plugins import AsJson
 from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 Store = Annotated[Path, typer.Option(help="Where runs are kept.")]
 KeepLab = Annotated[bool, typer.Option("--keep-lab", help="Leave the lab up until Ctrl-C.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -267,6 +267,10 @@ def image(
     for key, value in prepared.environment.items():
         typer.echo(f"{key}: {value}")
     return EXIT_PASS
+
+
+for _verb in (cli_plugins.nemeses, cli_plugins.workloads):
+    app.command()(_verb)
 
 
 def _show_plan(spec: Spec, as_json: bool) -> int:

@@ -38,6 +38,7 @@ from nemesis.plan import Plan, write_plan
 from nemesis.play import play
 from nemesis.schedule import make_plan
 from workloads.guest import GuestLink
+from workloads.source import SentWorkload, sent_workload
 
 _HELLO_TIMEOUT_S = 20.0
 _QUIESCE_TIMEOUT_S = 10.0
@@ -68,10 +69,12 @@ async def run_test(
     `repeated` has the plan of an earlier run, played instead of what `spec` would draw. `keep_lab` leaves the
     lab up after the verdict until the task is cancelled. Raises SpecError for a fault that does not exist or
     that the storage does not offer, and for a schedule that does not fit, UserError for what the machine
-    lacks, LabError when the lab cannot be had; once the guest runs, trouble is part of the outcome.
+    lacks or a package brings that is broken, LabError when the lab cannot be had; once the guest runs,
+    trouble is part of the outcome.
     """
     view = view or NullView()
     plan = repeated.plan if repeated else make_plan(spec)
+    sent = sent_workload(spec.workload)
     view.phase("preparing the guest")
     prepared = await prepare_lab(spec)
     await _refuse_unoffered(plan, prepared)
@@ -84,7 +87,7 @@ async def run_test(
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.callback(events.close)
         events.emit("test", spec.name, "begin")
-        kept = await _record(spec, prepared, plan, run_dir, events, view, cleanup if keep_lab else None)
+        kept = await _record(spec, prepared, plan, sent, run_dir, events, view, cleanup if keep_lab else None)
         outcome = _judge(run_dir, view)
         view.finish(outcome.verdict)
         if kept is not None:
@@ -108,6 +111,7 @@ async def _record(
     spec: Spec,
     prepared: PreparedLab,
     plan: Plan,
+    sent: SentWorkload | None,
     run_dir: Path,
     events: EventLog,
     view: View,
@@ -117,7 +121,7 @@ async def _record(
     run = secrets.randbits(63)
     journal = JournalWriter(run_dir / JOURNAL)
     journal.note({"note": "open", "run": run, "spec": spec.name})
-    guest = GuestLink(journal)
+    guest = GuestLink(journal, sent=sent)
     try:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(guest.close)
@@ -167,7 +171,7 @@ async def _exercise(
         other_node=there,
     )
     view.phase("running the workload")
-    events.emit("workload", "register", "begin", node=here)
+    events.emit("workload", spec.workload.name, "begin", node=here)
     await guest.run(workload)
     async with _counting(guest, view):
         await play(plan, stage, end, spec.name, spec.time_limit_s)
@@ -175,7 +179,7 @@ async def _exercise(
         if not await guest.quiesce(_QUIESCE_TIMEOUT_S):
             left = await guest.abandon()
             events.emit("test", spec.name, "doubt", why=f"{left} operations never completed")
-        events.emit("workload", "register", "quiesced", node=stage.guest_node)
+        events.emit("workload", spec.workload.name, "quiesced", node=stage.guest_node)
         await guest.read_all(_READ_ALL_TIMEOUT_S)
         events.emit("workload", "read-all", "done", node=stage.guest_node)
     await guest.bye(_BYE_TIMEOUT_S)

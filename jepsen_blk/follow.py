@@ -21,7 +21,7 @@ from jepsen_blk.errors import UserError
 from jepsen_blk.history.journal import JournalTail
 from jepsen_blk.history.record import PENDING, ROW, F, Fence, History, Outcome
 from jepsen_blk.judge import JOURNAL, SPEC
-from jepsen_blk.spec import load_spec
+from jepsen_blk.spec import load_stored_spec
 from jepsen_blk.store import find_run
 
 FIRST_LAG_NS = 2_000_000_000
@@ -149,7 +149,7 @@ def follow_path(
 def _journal_of(path: Path, deadline: Deadline | None) -> tuple[Path, Deadline]:
     if path.is_dir():
         run = find_run(path)
-        return run / JOURNAL, deadline or load_spec(run / SPEC).deadline
+        return run / JOURNAL, deadline or load_stored_spec(run / SPEC).deadline
     if path.suffix != ".blk":
         raise UserError(f"{path}: --follow needs a run directory or a journal (.blk)")
     return path, deadline or Deadline.FENCE

@@ -20,7 +20,7 @@ from jepsen_blk.checker.tally import Tally
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.events import Event, read_events
 from jepsen_blk.history.formats import RUN_JOURNAL
-from jepsen_blk.spec import Spec, load_spec
+from jepsen_blk.spec import Spec, load_stored_spec
 from nemesis.fault import CUT_OFF
 
 JOURNAL = "history.blk"
@@ -49,7 +49,7 @@ def judge_run(
     HistoryError where the journal is damaged before its end, SpecError where the stored specification cannot
     be read, and as check_stored does.
     """
-    spec = load_spec(run_dir / SPEC)
+    spec = load_stored_spec(run_dir / SPEC)
     events = tuple(read_events(run_dir / EVENTS))
     log = run_dir / TARGET_LOG
     migrations = tuple(account(events, log))

@@ -21,6 +21,7 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.schedule_spec import PhasesSpec, Schedule, Table, is_tag
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.conflict import ConflictModel
+from jepsen_blk.workload_spec import STORED, RegisterSpec, Workload
 
 
 class HandoffPolicy(StrEnum):
@@ -54,25 +55,6 @@ class GuestSpec(Table):
     disk_errors: Literal["stop", "enospc", "report"] = "stop"
     """Which failed requests stop the guest and are sent again when it is let run: all, only those that a full
     disk has failed, or none. The guest is told of the others."""
-
-
-class WorkloadSpec(Table):
-    """The register workload: a seeded mix of reads, writes and overwrite bursts over stamped blocks."""
-
-    name: Literal["register"] = "register"
-    blocks: Annotated[int, Field(ge=1, le=1 << 20)] = 256
-    hot_blocks: Annotated[int, Field(ge=0)] = 8
-    hot_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
-    read_fraction: Annotated[float, Field(ge=0, le=1)] = 0.3
-    burst_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
-    queue_depth: Annotated[int, Field(ge=1, le=256)] = 16
-    overlapping_writes: bool = False
-
-    @model_validator(mode="after")
-    def _hot_set_fits(self) -> WorkloadSpec:
-        if self.hot_blocks > self.blocks:
-            raise ValueError(f"hot_blocks ({self.hot_blocks}) is more than blocks ({self.blocks})")
-        return self
 
 
 class StorageSpec(Table):
@@ -123,7 +105,7 @@ class Spec(Table):
     stop_on_fail: bool = False
     """End the schedule at the first anomaly that is seen while the test runs."""
     guest: GuestSpec = GuestSpec()
-    workload: WorkloadSpec = WorkloadSpec()
+    workload: Workload = RegisterSpec()
     storage: StorageSpec = StorageSpec()
     handoff: HandoffSpec = HandoffSpec()
     nemesis: tuple[NemesisSpec, ...] = ()
@@ -163,20 +145,31 @@ def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> Spec:
 
     Raises SpecError with every mistake and its place.
     """
+    return make_spec(_merge(_read(path), overrides or {}), origin=str(path))
+
+
+def load_stored_spec(path: Path) -> Spec:
+    """Read the specification of a run that is over, also where the package of its workload is gone.
+
+    Raises SpecError as `load_spec` does.
+    """
+    return make_spec(_read(path), str(path), {STORED: True})
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            data = tomllib.load(file)
+            return tomllib.load(file)
     except OSError as error:
         raise SpecError(f"{path}: cannot read the specification: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not valid TOML: {error}") from error
-    return make_spec(_merge(data, overrides or {}), origin=str(path))
 
 
-def make_spec(data: dict[str, Any], origin: str = "options") -> Spec:
+def make_spec(data: dict[str, Any], origin: str = "options", context: dict[str, Any] | None = None) -> Spec:
     """Validate `data`; raises SpecError naming `origin` and every mistake in one line."""
     try:
-        return Spec.model_validate(data)
+        return Spec.model_validate(data, context=context)
     except ValidationError as error:
         mistakes = "; ".join(_describe(item) for item in _causes(error.errors(include_url=False)))
         raise SpecError(f"{origin}: {mistakes}") from error

@@ -1,13 +1,15 @@
-"""The catalogue: every fault by the name that a specification calls it."""
+"""The catalogue: every fault by the name that a specification calls it, built in or of another package."""
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
+import inspect
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from jepsen_blk.errors import SpecError
+from jepsen_blk.plugins import Catalogue, UnknownName
 from jepsen_blk.spec import StorageSpec
 from nemesis.disk_full import DiskFull
 from nemesis.failover import Failover
@@ -42,16 +44,63 @@ FAULTS: dict[str, type[Any]] = {
         *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),
     )
 }
+"""The faults that are built in."""
+
+
+_STEPS = ("setup", "inject", "prove", "dwell", "heal", "prove_healed")
+
+
+def why_no_fault(name: str, item: Any) -> str:
+    """Say why a class cannot be the fault of that name; nothing if it can."""
+    if not (isinstance(item, type) and dataclasses.is_dataclass(item)):
+        return "it is no dataclass: a fault is one, and its fields are its options"
+    if getattr(item, "name", None) != name:
+        return f"its `name` is {getattr(item, 'name', None)!r}, and its entry point is {name!r}"
+    missing = [step for step in _STEPS if not _is_step(item, step)]
+    if missing or inspect.isabstract(item):
+        left = ", ".join(missing or sorted(item.__abstractmethods__))
+        return f"it does not implement {left}: each is `async def STEP(self, stage)`, see nemesis.fault.Fault"
+    if getattr(item, "__pydantic_config__", {}).get("extra") != "forbid":
+        return 'it takes unknown options: give it `__pydantic_config__ = ConfigDict(extra="forbid")`'
+    try:
+        TypeAdapter(item).json_schema()
+    except (PydanticUserError, NameError, TypeError) as error:
+        return f"its options cannot be validated: {' '.join(str(error).split())}"
+    return ""
+
+
+def _is_step(item: type[Any], step: str) -> bool:
+    """Tell whether a class has a step of its own: one of the Protocol itself would do nothing."""
+    method = getattr(item, step, None)
+    if not inspect.iscoroutinefunction(method) or method is getattr(Fault, step):
+        return False
+    try:
+        inspect.signature(method).bind("self", "stage")
+    except TypeError:
+        return False
+    return True
+
+
+CATALOGUE = Catalogue("fault", "jepsen_blk.nemeses", FAULTS, why_no_fault)
+
+
+def fault_class(name: str) -> type[Any]:
+    """Return the class of a fault; raises SpecError naming the choices, PluginError for a broken package."""
+    try:
+        found: type[Any] = CATALOGUE.get(name)
+    except UnknownName as error:
+        raise SpecError(f"nemesis: {error}") from error
+    return found
 
 
 def make_fault(name: str, options: dict[str, Any]) -> Fault:
-    """Make a fault with its options; raises SpecError naming the choices or every mistaken option."""
-    if name not in FAULTS:
-        close = difflib.get_close_matches(name, FAULTS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise SpecError(f"nemesis: no fault {name!r}; there are {', '.join(sorted(FAULTS))}{hint}")
+    """Make a fault with its options; raises SpecError naming the choices or every mistaken option.
+
+    Raises PluginError for a broken package.
+    """
+    found = fault_class(name)
     try:
-        fault: Fault = TypeAdapter(FAULTS[name]).validate_python(options)
+        fault: Fault = TypeAdapter(found).validate_python(options)
     except ValidationError as error:
         mistakes = "; ".join(
             f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"

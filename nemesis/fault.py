@@ -127,7 +127,11 @@ class Stage:
 
 
 class Fault(Protocol):
-    """One fault of the catalogue; its dataclass fields are its options in the specification."""
+    """One fault of the catalogue; its dataclass fields are its options in the specification.
+
+    The first line of its docstring says what it does; `needs`, if it has one, what not every lab or storage
+    offers. Both are for people: what is checked are `Impairing` and `storage_fault.NeedsStorage`.
+    """
 
     name: ClassVar[str]
 

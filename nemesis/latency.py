@@ -25,6 +25,7 @@ class LatePackets(Impaired):
     """Delay what the node sends by `delay_ms`; some is sent ahead of its turn, some twice."""
 
     name: ClassVar[str] = "latency"
+    needs: ClassVar[str] = "netem in the kernels of the lab's nodes"
 
     delay_ms: Annotated[float, Field(ge=5, le=300)] = 20.0
     jitter_ms: Annotated[float, Field(ge=0, le=100)] = 0.0

@@ -21,6 +21,7 @@ class PacketLoss(Impaired):
     """Lose `percent` of the packets in either direction."""
 
     name: ClassVar[str] = "loss"
+    needs: ClassVar[str] = "nftables with numgen in the kernels of the lab's nodes"
 
     percent: Annotated[float, Field(ge=1, le=90)] = 20.0
 

@@ -47,7 +47,7 @@ class LostPathMigration:
 
     async def setup(self, stage: Stage) -> None:
         """Choose the hot blocks as those to hold."""
-        hot = int(stage.workload["hot_blocks"]) or int(stage.workload["blocks"])
+        hot = int(stage.workload.get("hot_blocks", 0)) or int(stage.workload["blocks"])
         self._hold = Hold(blocks=tuple(range(hot)))
         self._loss = PathLoss(reset=True)
         await self._loss.setup(stage)

@@ -25,6 +25,7 @@ class Migrate:
     """Move the guest once; `repeat` in the schedule makes it a ping-pong."""
 
     name: ClassVar[str] = "migrate"
+    needs: ClassVar[str] = "for mode postcopy: userfaultfd, and a handoff policy other than stonith"
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     mode: Literal["precopy", "postcopy"] = "precopy"

@@ -25,6 +25,7 @@ class PostcopyLoss:
     """Move the guest by post-copy, kill the migration's connections, recover after `duration_s`."""
 
     name: ClassVar[str] = "postcopy-loss"
+    needs: ClassVar[str] = "userfaultfd, and a handoff policy other than stonith"
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     duration_s: Annotated[float, Field(ge=0, le=3600)] = 1.0

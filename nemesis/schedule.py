@@ -30,7 +30,7 @@ from jepsen_blk.schedule_spec import (
     is_endless,
 )
 from jepsen_blk.spec import NemesisSpec, Spec
-from nemesis.catalogue import FAULTS, check_storage, make_fault
+from nemesis.catalogue import check_storage, fault_class, make_fault
 from nemesis.plan import Plan, Step
 
 _PAUSE_S: float = NemesisSpec.model_fields["after_s"].default
@@ -208,17 +208,18 @@ def _step(
     until_s: float | None = None,
 ) -> Step:
     """Make a step with all options of the fault: defaults may change, and a replay must not."""
-    complete = {**_defaults(FAULTS[fault]), **options}
+    complete = {**_defaults(fault_class(fault)), **options}
     return Step(fault, complete, after_s, from_s, until_s, float(complete.get(_DURATION, 0.0)))
 
 
 def _defaults(fault: type[Any]) -> dict[str, Any]:
     """Return the options of a fault that need not be given."""
-    return {
-        field.name: field.default
+    given = {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         for field in dataclasses.fields(fault)
-        if field.init and field.default is not dataclasses.MISSING
+        if field.init
     }
+    return {name: value for name, value in given.items() if value is not dataclasses.MISSING}
 
 
 def _extremes(options: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ class SlowFlush(StorageFault):
     """Add `delay_ms` to every flush, and to every write that is to be durable when it is acknowledged."""
 
     name: ClassVar[str] = "slow-flush"
+    needs: ClassVar[str] = "storage.kind 'policy' with storage.flush = true"
 
     delay_ms: Annotated[float, Field(gt=0, le=5_000)] = 50.0
 

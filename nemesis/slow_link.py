@@ -23,6 +23,7 @@ class SlowLink(Impaired):
     """Limit what the node sends along its paths to `mbit_per_s`."""
 
     name: ClassVar[str] = "slow-link"
+    needs: ClassVar[str] = "tbf in the kernels of the lab's nodes"
 
     mbit_per_s: Annotated[float, Field(ge=0.5, le=1000)] = 10.0
 

@@ -31,6 +31,7 @@ class StorageFault(ABC):
     """Have the storage misbehave until the fault is healed; a fault says how, and what proves it."""
 
     name: ClassVar[str]
+    needs: ClassVar[str] = "storage.kind 'policy'"
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0

@@ -25,6 +25,7 @@ class StorageRestart:
     """Leave the storage without a server for `duration_s`."""
 
     name: ClassVar[str] = "storage-restart"
+    needs: ClassVar[str] = "storage.kind 'policy' with storage.backing, or 'qemu-storage-daemon'"
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0

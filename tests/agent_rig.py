@@ -15,6 +15,7 @@ from jepsen_blk.history.record import ROW
 from jepsen_blk.stamp import BLOCK_BYTES
 from workloads.agent.aio import Aio
 from workloads.guest import GuestLink
+from workloads.source import SentWorkload
 
 RUN = 0xC0FFEE
 WORKLOAD: dict[str, Any] = {
@@ -193,10 +194,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def agent_rig(folder: Path, observers: Sequence[Any] = ()) -> Any:
+async def agent_rig(folder: Path, observers: Sequence[Any] = (), sent: SentWorkload | None = None) -> Any:
     """Bring the rig up to a reset boot 0; on the way out kill what still runs."""
     recorder = Recorder()
-    link = GuestLink(recorder, observers)
+    link = GuestLink(recorder, observers, sent)
     rig = Rig(folder, link, recorder)
     for name in ("x", "y"):
         await link.listen(name, rig.node(name))

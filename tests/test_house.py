@@ -22,10 +22,12 @@ ROOMS = {
     "jepsen_blk.storage": BASE,
     "jepsen_blk.history": BASE,
     "jepsen_blk.deadline": (),
+    "jepsen_blk.plugins": ("jepsen_blk.errors",),
     "jepsen_blk.schedule_spec": (),
+    "jepsen_blk.workload_spec": ("jepsen_blk.plugins", "jepsen_blk.schedule_spec"),
     "jepsen_blk.spec": (
         *(*BASE, "jepsen_blk.deadline", "jepsen_blk.storage.conflict"),
-        "jepsen_blk.schedule_spec",
+        *("jepsen_blk.schedule_spec", "jepsen_blk.workload_spec"),
     ),
     "jepsen_blk.checker": (*BASE, "jepsen_blk.deadline", "jepsen_blk.history", "jepsen_blk.storage"),
     "jepsen_blk.lab": (
@@ -33,11 +35,14 @@ ROOMS = {
         "workloads",
     ),
     "jepsen_blk.handoff": (*BASE, "jepsen_blk.spec", "jepsen_blk.lab.seams"),
-    "workloads": (*BASE, "jepsen_blk.spec", "jepsen_blk.history", "jepsen_blk.lab.seams"),
+    "workloads": (
+        *(*BASE, "jepsen_blk.spec", "jepsen_blk.history", "jepsen_blk.lab.seams"),
+        *("jepsen_blk.plugins", "jepsen_blk.workload_spec"),
+    ),
     "workloads.agent": ("jepsen_blk.stamp",),
     "nemesis": (
         *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history.events"),
-        *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec"),
+        *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec", "jepsen_blk.plugins"),
     ),
     "jepsen_blk.report": (
         *(
@@ -48,7 +53,7 @@ ROOMS = {
             "jepsen_blk.checker",
             "jepsen_blk.storage",
         ),
-        *("jepsen_blk.judge", "jepsen_blk.lab.seams", "nemesis.plan"),
+        *("jepsen_blk.judge", "jepsen_blk.lab.seams", "jepsen_blk.plugins", "nemesis.plan"),
     ),
 }
 # What runs inside the guest, and inside the storage server: under a Python without third-party packages.

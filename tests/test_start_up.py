@@ -13,6 +13,7 @@ from jepsen_blk.history.interchange import write_jsonl
 
 HEAVY = (
     "asyncio",
+    "importlib.metadata",
     "networkx",
     "numba",
     "numpy.ma",

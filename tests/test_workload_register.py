@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from jepsen_blk.spec import WorkloadSpec
-from workloads.agent.register import BURST, KIND_BITS, READ, WRITE, Register
+from jepsen_blk.workload_spec import RegisterSpec
+from workloads.agent.operations import BURST, KIND_BITS, READ, WRITE
+from workloads.agent.register import Register
 
-DEFAULTS = WorkloadSpec().model_dump(mode="json")
+DEFAULTS = RegisterSpec().model_dump(mode="json")
 
 
 def draw(count: int = 20_000, seed: int = 1, **changes: Any) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from jepsen_blk.errors import InternalError, LabError
 from jepsen_blk.history.record import PENDING, ROW
 from workloads.agent.frames import ROWS, FrameReader
+from workloads.source import SentWorkload
 from workloads.stream import Arrival, RowStream
 
 _REPEAT_S = 0.25
@@ -56,15 +57,18 @@ class GuestLink:
 
     `operations` counts the rows received, `second_versions` the signs of two guests with one memory;
     `split_brain` holds a line for each of the first. A failing sink or observer fails the next call,
-    never silently.
+    never silently. `sent` is a workload that the guest's image does not have: each boot is told it.
     """
 
-    def __init__(self, journal: Sink, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self, journal: Sink, observers: Sequence[Observer] = (), sent: SentWorkload | None = None
+    ) -> None:
         self.operations = 0
         self.second_versions = 0
         self.split_brain: list[str] = []
         self._journal = journal
         self._observers = tuple(observers)
+        self._sent = sent
         self._servers: list[asyncio.Server] = []
         self._connections: set[_Connection] = set()
         self._current: dict[str, _Connection] = {}
@@ -115,6 +119,9 @@ class GuestLink:
         self._acked = 0
         if self._node in self._current:
             self._current[self._node].stream = self._stream
+        if self._sent is not None:
+            fields = {"name": self._sent.name, "source": self._sent.source}
+            await self._call("load", fields, _CALL_TIMEOUT_S)
 
     def give_up(self) -> int:
         """End the boot where it is and return its number: what it still reports is no part of the history.

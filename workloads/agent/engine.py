@@ -17,7 +17,7 @@ from jepsen_blk.stamp import BLOCK_BYTES, MAGIC, SEQUENCE_BITS, STAMP_BYTES
 from workloads.agent.aio import Aio
 from workloads.agent.link import Outbox
 from workloads.agent.observe import observe
-from workloads.agent.register import BURST, FOLLOW, KIND_BITS, READ, SWEEP, WRITE, Register
+from workloads.agent.operations import BURST, FOLLOW, KIND_BITS, READ, SWEEP, WRITE, Source
 
 MAX_DEPTH = 256
 _SLOTS = 3
@@ -70,7 +70,7 @@ class Engine:
         self._ready: list[int] = []
         self._idle: list[int] = []
         self._depth = 0
-        self._source: Register | None = None
+        self._source: Source | None = None
         self._operations: list[int] = []
         self._busy = bytearray()
         self._hot_blocks = 0
@@ -80,7 +80,7 @@ class Engine:
         self.in_flight = 0
         self.indeterminate = 0
 
-    def start(self, source: Register, depth: int, overlapping: bool) -> None:
+    def start(self, source: Source, depth: int, overlapping: bool) -> None:
         """Begin to issue the source's operations, `depth` at a time."""
         if self.in_flight and (overlapping != self._overlapping or source.blocks != len(self._busy)):
             raise ValueError("a workload of another shape must wait until nothing is in flight")

@@ -9,17 +9,7 @@ drawing one costs more when asked for one at a time.
 from _random import Random
 from typing import Any
 
-READ = 0
-SWEEP = 1
-"""A read of the sweep over every block."""
-WRITE = 2
-"""This kind and those above it are writes."""
-BURST = 3
-"""A write to be followed, once it completes, by another write of the block and then a read."""
-FOLLOW = 4
-"""The second write of a burst; a read of its block comes next."""
-KIND_BITS = 3
-"""An operation is the integer `block << KIND_BITS | kind`."""
+from workloads.agent.operations import BURST, KIND_BITS, READ, WRITE
 
 _BATCH = 256
 _DRAW_BITS = 32

@@ -11,7 +11,9 @@ from typing import Any
 
 from workloads.agent.engine import MAX_DEPTH, Engine
 from workloads.agent.link import UNACKED_LIMIT_BYTES, Outbox, Port
+from workloads.agent.operations import Source
 from workloads.agent.register import Register
+from workloads.agent.sent import Make, Sent, load
 
 _SLICE_NS = 50_000_000
 """A turn's own work takes most of a millisecond in a guest without hardware virtualization, in which nothing
@@ -36,7 +38,8 @@ class Agent:
         self._engine: Engine | None = None
         self._random = Random(0)
         self._workload: _Message = {}
-        self._register: Register | None = None
+        self._source: Source | None = None
+        self._sent: dict[str, Make] = {}
         self._boot = -1
         self._ahead_ns = 0
         self._replies: dict[int, _Message] = {}
@@ -72,6 +75,8 @@ class Agent:
         self._port.write(self._outbox, now_ns)
         if engine is not None and engine.busy:
             engine.pump(now_ns + _SLICE_NS)
+            if self._failure:
+                engine.stop()
         else:
             self._port.wait(_IDLE_WAIT_S, self._outbox.pending)
 
@@ -112,9 +117,15 @@ class Agent:
         if do == "ping":
             self._reply(number)
             return
+        if do == "load":
+            self._sent[command["name"]] = load(command["name"], command["source"])
+            self._reply(number)
+            return
         engine = self._engine
         if engine is None:
             raise ValueError(f"{do} before reset")
+        if self._failure and do in ("quiesce", "read_all"):
+            raise ValueError(self._failure)
         if do == "run":
             self._run(engine, command["workload"])
             self._reply(number)
@@ -122,7 +133,7 @@ class Agent:
             engine.stop()
             self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))
         elif do == "read_all":
-            if self._register is None:
+            if self._source is None:
                 raise ValueError("read_all before run: how many blocks there are is not known")
             engine.sweep(self._workload["queue_depth"])
             self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))
@@ -143,7 +154,7 @@ class Agent:
         self._engine = Engine(self._device, self._outbox, run, boot, self._ahead_ns)
         self._boot = boot
         self._random = Random(seed)
-        self._register = None
+        self._source = None
         self._end_ns = None
 
     def _run(self, engine: Engine, workload: _Message) -> None:
@@ -151,10 +162,22 @@ class Agent:
         depth = workload["queue_depth"]
         if not 1 <= depth <= MAX_DEPTH:
             raise ValueError(f"queue_depth {depth} is not within 1..{MAX_DEPTH}")
-        if self._register is None or workload != self._workload:
-            self._register = Register(self._random, workload)
-        engine.start(self._register, depth, bool(workload["overlapping_writes"]))
+        if self._source is None or workload != self._workload:
+            self._source = self._make_source(workload)
+        engine.start(self._source, depth, bool(workload["overlapping_writes"]))
         self._workload = workload
+
+    def _make_source(self, workload: _Message) -> Source:
+        name = workload["name"]
+        if name == "register":
+            return Register(self._random, workload)
+        if name not in self._sent:
+            raise ValueError(f"the guest has no workload {name!r}, and none was sent")
+        return Sent(self._sent[name], self._random, workload)
+
+    @property
+    def _failure(self) -> str:
+        return self._source.failure if isinstance(self._source, Sent) else ""
 
     def _settle(self, engine: Engine, now_ns: int) -> None:
         """Answer the commands that waited for the engine and got what they waited for, or waited too long."""

@@ -99,7 +99,7 @@ async def run_test(
 
 async def _refuse_unoffered(plan: Plan, prepared: PreparedLab) -> None:
     """Raise UserError for the first fault that the lab cannot do, before anything runs."""
-    faults = [make_fault(step.fault, step.options) for step in plan.steps]
+    faults = [make_fault(dated.step.fault, dated.step.options) for dated in plan.dated]
     asked = {fault.impairment(): fault.name for fault in faults if isinstance(fault, Impairing)}
     for impairment, name in asked.items():
         reason = await prepared.why_not(impairment)

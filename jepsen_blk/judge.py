@@ -32,8 +32,10 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True, slots=True)
 class FaultResult:
-    """How a fault went."""
+    """How a fault went, and the number of the one that it came during, or 0."""
 
+    number: int
+    during: int
     name: str
     proven: bool
     healed: bool
@@ -139,21 +141,21 @@ def _migration_doubts(spec: Spec, migrations: Sequence[dict[str, Any]]) -> Itera
 
 
 def _faults(events: Sequence[Event]) -> Iterator[FaultResult]:
-    """One result a fault; faults run one after another, and each begins with its setup."""
-    begun = ""
-    for event in events:
-        if event.source != "fault":
-            continue
+    """One result a fault, in the order in which they began: each with its setup."""
+    of_faults = [event for event in events if event.source == "fault"]
+    over = {event.number: event.data for event in of_faults if event.phase == "over"}
+    cut_off = {"proven": False, "healed": False, "why": CUT_OFF}
+    for event in of_faults:
         if event.phase == "setup":
-            if begun:
-                yield FaultResult(begun, False, False, CUT_OFF)
-            begun = event.name
-        elif event.phase == "over":
-            begun = ""
-            data = event.data
-            yield FaultResult(event.name, bool(data["proven"]), bool(data["healed"]), str(data["why"]))
-    if begun:
-        yield FaultResult(begun, False, False, CUT_OFF)
+            data = over.get(event.number, cut_off)
+            yield FaultResult(
+                event.number,
+                int(event.data.get("during", 0)),
+                event.name,
+                bool(data["proven"]),
+                bool(data["healed"]),
+                str(data["why"]),
+            )
 
 
 def _workload(tally: Tally) -> dict[str, Any]:

@@ -119,18 +119,38 @@ class _Composite(_Item):
         return self
 
 
-class SequenceSpec(_Composite):
+class _InOrder(_Composite):
     """Its items one after another."""
 
-    kind: Literal["sequence"]
-
     @model_validator(mode="after")
-    def _is_played_to_its_end(self) -> SequenceSpec:
+    def _is_played_to_its_end(self) -> _InOrder:
         for number, item in enumerate(self.items[:-1]):
             if is_endless(item):
                 raise ValueError(
                     f"items.{number} has no end, so what follows would never come; give it repeat or until_s"
                 )
+        return self
+
+
+class SequenceSpec(_InOrder):
+    """Its items one after another."""
+
+    kind: Literal["sequence"]
+
+
+class DuringSpec(_InOrder):
+    """Its items one after another while `fault` stands: from its proof on, and for its own time at least."""
+
+    kind: Literal["during"]
+    fault: FaultSpec
+
+    @model_validator(mode="after")
+    def _fault_comes_once(self) -> DuringSpec:
+        for key in ("weight", "for_s"):
+            if getattr(self.fault, key) is not None:
+                raise ValueError(f"fault.{key} has no meaning for what stands; give it to the item around it")
+        if self.fault.repeat > 1:
+            raise ValueError("fault.repeat has no meaning for what stands; put this into a cycle with repeat")
         return self
 
 
@@ -183,51 +203,63 @@ class PhasesSpec(Table):
         return fsum(item.for_s or 0.0 for item in self.items)
 
 
-Composite: TypeAlias = SequenceSpec | CycleSpec | MixSpec
+Composite: TypeAlias = SequenceSpec | DuringSpec | CycleSpec | MixSpec
 Item: TypeAlias = Annotated[
     Annotated[FaultSpec, Tag("(fault)")]
     | Annotated[SequenceSpec, Tag("(sequence)")]
+    | Annotated[DuringSpec, Tag("(during)")]
     | Annotated[CycleSpec, Tag("(cycle)")]
     | Annotated[MixSpec, Tag("(mix)")],
     Discriminator(
         _tag_of_item,
         custom_error_type="no_item",
-        custom_error_message="Input should have fault, or kind 'sequence', 'cycle' or 'mix'",
+        custom_error_message="Input should have fault, or kind 'sequence', 'cycle', 'mix' or 'during'",
     ),
 ]
 Schedule: TypeAlias = Annotated[
     Annotated[SequenceSpec, Tag("(sequence)")]
+    | Annotated[DuringSpec, Tag("(during)")]
     | Annotated[CycleSpec, Tag("(cycle)")]
     | Annotated[MixSpec, Tag("(mix)")]
     | Annotated[PhasesSpec, Tag("(phases)")],
     Discriminator(
         _tag_of_item,
         custom_error_type="no_schedule",
-        custom_error_message="Input should have kind 'sequence', 'cycle', 'mix' or 'phases'",
+        custom_error_message="Input should have kind 'sequence', 'cycle', 'mix', 'during' or 'phases'",
     ),
     AfterValidator(_is_outermost),
 ]
-for _model in (SequenceSpec, CycleSpec, MixSpec, PhasesSpec):
+for _model in (SequenceSpec, DuringSpec, CycleSpec, MixSpec, PhasesSpec):
     _model.model_rebuild()
 
 
-def faults_of(schedule: Schedule) -> Iterator[FaultSpec]:
-    """Yield every fault of a schedule, drawn or not."""
-    for item in schedule.items:
-        yield from (part for part in _parts(item) if isinstance(part, FaultSpec))
+def faults_of(item: Item | PhasesSpec) -> Iterator[FaultSpec]:
+    """Yield every fault of a schedule or of a part of it, drawn or not."""
+    return (part for part in _parts(item) if isinstance(part, FaultSpec))
+
+
+def overlaps_of(item: Item | PhasesSpec) -> Iterator[tuple[FaultSpec, FaultSpec]]:
+    """Yield every fault that may stand, with every one that may come during it."""
+    for part in _parts(item):
+        if isinstance(part, DuringSpec):
+            for inner in part.items:
+                yield from ((part.fault, fault) for fault in faults_of(inner))
 
 
 def is_endless(item: Item | PhasesSpec) -> bool:
     """Tell whether only the time limit ends it."""
     if isinstance(item, FaultSpec | PhasesSpec) or item.until_s is not None:
         return False
-    if isinstance(item, SequenceSpec):
+    if isinstance(item, SequenceSpec | DuringSpec):
         return is_endless(item.items[-1])
     return item.repeat == 0
 
 
-def _parts(item: Item) -> Iterator[Item]:
-    yield item
+def _parts(item: Item | PhasesSpec) -> Iterator[Item]:
+    if not isinstance(item, PhasesSpec):
+        yield item
+    if isinstance(item, DuringSpec):
+        yield item.fault
     if not isinstance(item, FaultSpec):
         for inner in item.items:
             yield from _parts(inner)

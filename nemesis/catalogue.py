@@ -100,7 +100,7 @@ def make_fault(name: str, options: dict[str, Any]) -> Fault:
     """
     found = fault_class(name)
     try:
-        fault: Fault = TypeAdapter(found).validate_python(options)
+        fault: Fault = _adapter(found).validate_python(options)
     except ValidationError as error:
         mistakes = "; ".join(
             f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
@@ -108,6 +108,16 @@ def make_fault(name: str, options: dict[str, Any]) -> Fault:
         )
         raise SpecError(f"nemesis {name}: {mistakes}") from error
     return fault
+
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+"""Each made once, which takes its time: a plan may have many thousand faults."""
+
+
+def _adapter(fault: type[Any]) -> TypeAdapter[Any]:
+    if fault not in _ADAPTERS:
+        _ADAPTERS[fault] = TypeAdapter(fault)
+    return _ADAPTERS[fault]
 
 
 def check_storage(fault: Fault, storage: StorageSpec) -> None:

@@ -18,6 +18,7 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Direction
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
+from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss
 
 _BACK_TIMEOUT_S = 10.0
@@ -41,6 +42,10 @@ class Failover:
     _node: str = field(default="", init=False, repr=False)
     _lost: str = field(default="", init=False, repr=False)
     _cut: PathLoss = field(default_factory=lambda: PathLoss(reset=False), init=False, repr=False)
+
+    def upsets(self) -> frozenset[Ground]:
+        """It moves the guest, and probes the storage path even where it does not cut it."""
+        return frozenset({Ground.STORAGE_PATH, Ground.PLACE})
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest works, so that there is something to lose."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -162,23 +162,34 @@ class Impairing(Protocol):
         """Say what the lab has to be able to do."""
 
 
-async def run_fault(fault: Fault, stage: Stage) -> None:
+async def run_fault(fault: Fault, stage: Stage, during: Callable[[], Awaitable[None]] | None = None) -> bool:
     """Take a fault through its life; what the fault or the lab did is in the events, never raised.
 
-    The last event, `over`, says whether it was proven and healed, and what went wrong. A cancellation goes
-    on once that is said.
+    What comes `during` it begins once it is proven, and it stands until that is over. The last event, `over`,
+    says whether it was proven, which is returned too, and healed, and what went wrong. A cancellation goes on
+    once that is said.
     """
+    with stage.events.of_next_fault() as around:
+        proven = await _live(fault, stage, during, around)
+    _raise_if_cancelled()
+    return proven
+
+
+async def _live(
+    fault: Fault, stage: Stage, during: Callable[[], Awaitable[None]] | None, around: int
+) -> bool:
     proven = False
     trouble: list[str] = []
     try:
-        stage.events.emit("fault", fault.name, "setup")
+        data: dict[str, Any] = {"during": around} if around else {}
+        stage.events.emit("fault", fault.name, "setup", **data)
         await fault.setup(stage)
         stage.events.emit("fault", fault.name, "inject", node=stage.guest_node)
         await fault.inject(stage)
         proof = await fault.prove(stage)
         stage.events.emit("fault", fault.name, "proven", node=stage.guest_node, proof=proof)
         proven = True
-        await fault.dwell(stage)
+        await (_stand(fault, stage, during) if during else fault.dwell(stage))
     except LabError as error:
         proven = proven and not isinstance(error, NotProven)
         trouble.append(str(error))
@@ -191,7 +202,18 @@ async def run_fault(fault: Fault, stage: Stage) -> None:
         if not healed:
             trouble.append(why)
         stage.events.emit("fault", fault.name, "over", proven=proven, healed=healed, why="; ".join(trouble))
-    _raise_if_cancelled()
+    return proven
+
+
+async def _stand(fault: Fault, stage: Stage, during: Callable[[], Awaitable[None]]) -> None:
+    """Let the fault stand while the others come, and not less than its own time."""
+    standing = asyncio.create_task(fault.dwell(stage))
+    try:
+        await during()
+        await standing
+    finally:
+        standing.cancel()
+        await asyncio.wait({standing})
 
 
 async def _finish(work: Coroutine[Any, Any, T]) -> T:

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from nemesis.fault import SETTLE_S, NotProven, Stage, require_running, require_standstill, require_working
+from nemesis.overlap import Ground
 
 
 @dataclass(slots=True)
@@ -25,6 +26,10 @@ class Freeze:
     node: Literal["guest", "storage"] = "guest"
     duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     _node: str = field(default="", init=False, repr=False)
+
+    def upsets(self) -> frozenset[Ground]:
+        """Nothing that others rest on."""
+        return frozenset()
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest works: a standstill from before would prove the fault."""

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import InFlight
 from nemesis.fault import NotProven, Stage
+from nemesis.overlap import Ground
 
 _CATCH_TIMEOUT_S = 10.0
 
@@ -25,6 +26,14 @@ class Hold:
     blocks: tuple[int, ...] = ()
     _hold: int | None = field(default=None, init=False, repr=False)
     held: InFlight | None = field(default=None, init=False, repr=False)
+
+    def upsets(self) -> frozenset[Ground]:
+        """Nothing: each hold ends for itself."""
+        return frozenset()
+
+    def rests_on(self) -> frozenset[Ground]:
+        """The server that holds the write, and no hypervisor that waits for it to let the guest go."""
+        return frozenset({Ground.SERVER, Ground.PLACE})
 
     async def setup(self, stage: Stage) -> None:
         """Nothing to prepare."""

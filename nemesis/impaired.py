@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jepsen_blk.lab.paths import Impairment
 from nemesis.fault import Stage
 from nemesis.on_paths import OnPaths
+from nemesis.overlap import Ground
 
 
 @dataclass(slots=True)
@@ -23,3 +24,7 @@ class Impaired(OnPaths, ABC):
         for path in self.paths():
             await stage.lab.network.impair(self._node, path, self.impairment())
             stage.events.emit("network", path.value, "impaired", node=self._node, by=str(self.impairment()))
+
+    def rests_on(self) -> frozenset[Ground]:
+        """The paths; what goes along them goes on, only worse."""
+        return self.upsets()

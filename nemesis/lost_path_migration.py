@@ -24,6 +24,7 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import Stage, let_run
 from nemesis.hold import Hold
+from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss
 
 _POLL_S = 0.02
@@ -44,6 +45,10 @@ class LostPathMigration:
     _hold: Hold = field(default_factory=Hold, init=False, repr=False)
     _loss: PathLoss = field(default_factory=PathLoss, init=False, repr=False)
     _quiesced: bool = field(default=False, init=False, repr=False)
+
+    def upsets(self) -> frozenset[Ground]:
+        """It cuts the storage path and moves the guest."""
+        return frozenset({Ground.STORAGE_PATH, Ground.PLACE})
 
     async def setup(self, stage: Stage) -> None:
         """Choose the hot blocks as those to hold."""

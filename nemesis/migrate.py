@@ -16,6 +16,7 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState, MigrationPhase
 from jepsen_blk.spec import HandoffPolicy
 from nemesis.fault import NotProven, Stage, let_run, require_running
+from nemesis.overlap import Ground
 
 _COPY_TIMEOUT_S = 25.0
 
@@ -35,6 +36,10 @@ class Migrate:
     """How long the guest then works on the destination."""
     _from: str = field(default="", init=False, repr=False)
     _requests: int = field(default=0, init=False, repr=False)
+
+    def upsets(self) -> frozenset[Ground]:
+        """It moves the guest."""
+        return frozenset({Ground.PLACE})
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest runs, and that the handoff leaves post-copy its source."""

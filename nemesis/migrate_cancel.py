@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState, MigrationPhase
 from nemesis.fault import NotProven, Stage, require_running, require_working
+from nemesis.overlap import Ground
 
 _COPY_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 10.0
@@ -44,6 +45,10 @@ class MigrateCancel:
     _source: str = field(default="", init=False, repr=False)
     _destination: str = field(default="", init=False, repr=False)
     _copied: float = field(default=0.0, init=False, repr=False)
+
+    def upsets(self) -> frozenset[Ground]:
+        """It moves the guest as far as it comes, and may cut the migration link."""
+        return frozenset({Ground.PLACE} | ({Ground.MIGRATION_PATH} if self.by == "cut" else set()))
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest works and draw the point."""

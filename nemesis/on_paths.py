@@ -8,8 +8,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.paths import Direction, Path_
 from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_working
+from nemesis.overlap import Ground
 
 _PATHS = {"storage": (Path_.STORAGE,), "migration": (Path_.MIGRATION,), "all": tuple(Path_)}
 
@@ -21,6 +23,7 @@ class OnPaths:
     The node is chosen when the fault begins: the paths stay its own where the guest moves meanwhile.
     """
 
+    name: ClassVar[str]
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
@@ -53,6 +56,19 @@ class OnPaths:
     def paths(self) -> tuple[Path_, ...]:
         """The paths that the fault acts on."""
         return _PATHS[self.path]
+
+    def upsets(self) -> frozenset[Ground]:
+        """Its paths: what else acts on them would be mended with it."""
+        return frozenset(Ground(path.value) for path in self.paths())
+
+    def rests_on_cut(self) -> frozenset[Ground]:
+        """Say what a cut rests on while it stands; raise SpecError if it takes the guest's disk away."""
+        if self.node == "guest" and Path_.STORAGE in self.paths():
+            raise SpecError(
+                f"nemesis {self.name}: nothing can come during it, since no guest works without its "
+                "storage path; use path = 'migration', or node = 'other'"
+            )
+        return self.upsets() | {Ground.PLACE}
 
     async def cut(self, stage: Stage, direction: Direction) -> None:
         """Cut the paths in that direction."""

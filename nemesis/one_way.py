@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from jepsen_blk.lab.paths import Direction
 from nemesis.fault import Stage
 from nemesis.on_paths import OnPaths
+from nemesis.overlap import Ground
 
 _DIRECTIONS = {"requests": Direction.OUT, "answers": Direction.IN}
 
@@ -30,3 +31,7 @@ class OneWay(OnPaths):
     async def prove(self, stage: Stage) -> str:
         """A new connection does not come through, and only packets of that direction were dropped."""
         return await self.require_cut(stage, _DIRECTIONS[self.lost])
+
+    def rests_on(self) -> frozenset[Ground]:
+        """The cut paths, and a guest that does not need them."""
+        return self.rests_on_cut()

@@ -9,6 +9,7 @@ from jepsen_blk.lab.paths import Direction, Path_
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import Stage
 from nemesis.on_paths import OnPaths
+from nemesis.overlap import Ground
 
 _ERROR_TIMEOUT_S = 10.0
 
@@ -35,3 +36,7 @@ class PathLoss(OnPaths):
             await stage.lab.hypervisor.wait_state(self._node, GuestState.IO_ERROR, _ERROR_TIMEOUT_S)
         cut = await self.require_cut(stage, Direction.BOTH)
         return f"{cut}; its guest is in io-error" if fails else cut
+
+    def rests_on(self) -> frozenset[Ground]:
+        """The cut paths, and a guest that does not need them."""
+        return self.rests_on_cut()

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import SETTLE_S, Stage, let_run, require_running, require_standstill, require_working
+from nemesis.overlap import Ground
 
 
 @dataclass(slots=True)
@@ -20,6 +21,10 @@ class Pause:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+
+    def upsets(self) -> frozenset[Ground]:
+        """Nothing that others rest on."""
+        return frozenset()
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest runs."""

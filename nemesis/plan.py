@@ -1,13 +1,15 @@
 """The plan of a test: which fault comes when, fixed before the test begins.
 
 A schedule may draw its faults; the plan is what was drawn, so that it can be read before the run, is stored
-with it, and can be played again when the drawing itself has changed. Faults run one after another and most
-take as long as they take, so a plan says when a fault begins at the earliest, never when exactly.
+with it, and can be played again when the drawing itself has changed. Faults come one after another, or while
+another one stands, and most take as long as they take, so a plan says when a fault begins at the earliest,
+never when exactly.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -29,21 +31,40 @@ class Step:
     fault: str
     options: dict[str, Any] = field(default_factory=dict)
     after_s: Seconds = 0.0
-    """The pause before it, from the end of the fault before."""
+    """The pause before it, from the end of the fault before or the proof of the one that it comes during."""
     from_s: Seconds = 0.0
     """The pause does not begin before this."""
     until_s: Seconds | None = None
     """It does not begin if it would not end by this."""
     least_s: Seconds = 0.0
-    """How long it takes at least."""
+    """How long it takes at least, without what comes during it."""
+    during: tuple[Step, ...] = ()
+    """What comes while it stands; it is healed when they are over, and not before its own time."""
 
     def begin_s(self, now_s: float) -> float:
         """Return when it begins if the one before ended at `now_s`."""
         return max(now_s, self.from_s) + self.after_s
 
     def fits(self, begin_s: float) -> bool:
-        """Tell whether it may begin then."""
-        return self.until_s is None or begin_s + self.least_s <= self.until_s
+        """Tell whether it may begin then, with one fault at least of those that come during it."""
+        if self.until_s is not None and begin_s + self.least_s > self.until_s:
+            return False
+        return not self.during or any(step.fits(step.begin_s(begin_s)) for step in self.during)
+
+    @property
+    def count(self) -> int:
+        """How many faults it is, with those during it."""
+        return 1 + sum(step.count for step in self.during)
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A step with its times if every step takes its least; it comes during `depth` others."""
+
+    step: Step
+    begin_s: float
+    end_s: float
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +77,29 @@ class Plan:
     lasts_s: Seconds = 0.0
 
     @property
-    def earliest_s(self) -> tuple[float, ...]:
-        """When each step begins if each takes its least time."""
-        begins: list[float] = []
-        now_s = 0.0
-        for step in self.steps:
-            begins.append(step.begin_s(now_s))
-            now_s = begins[-1] + step.least_s
-        return tuple(begins)
+    def dated(self) -> Sequence[Dated]:
+        """Every step, those during it after it."""
+        return _dated(self.steps, 0.0, 0)
+
+    @property
+    def count(self) -> int:
+        """How many faults it has."""
+        return sum(step.count for step in self.steps)
 
     @property
     def least_s(self) -> float:
         """How long it takes at least."""
-        ends = [begin_s + step.least_s for begin_s, step in zip(self.earliest_s, self.steps, strict=True)]
-        return max((self.lasts_s, *ends))
+        return max((self.lasts_s, *(dated.end_s for dated in self.dated)))
+
+
+def _dated(steps: Sequence[Step], now_s: float, depth: int) -> list[Dated]:
+    dated: list[Dated] = []
+    for step in steps:
+        begin_s = step.begin_s(now_s)
+        inner = _dated(step.during, begin_s, depth + 1)
+        now_s = max((begin_s + step.least_s, *(item.end_s for item in inner)))
+        dated += [Dated(step, begin_s, now_s, depth), *inner]
+    return dated
 
 
 _PLAN = TypeAdapter(Plan)

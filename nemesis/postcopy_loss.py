@@ -16,6 +16,7 @@ from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import MigrationPhase
 from nemesis.fault import Stage, let_run, require_running, require_working
 from nemesis.migrate import require_source_kept, wait_copied
+from nemesis.overlap import Ground
 
 _NOTICE_TIMEOUT_S = 10.0
 
@@ -30,6 +31,10 @@ class PostcopyLoss:
 
     duration_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     _source: str = field(default="", init=False, repr=False)
+
+    def upsets(self) -> frozenset[Ground]:
+        """It moves the guest."""
+        return frozenset({Ground.PLACE})
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest runs, and that the handoff leaves post-copy its source."""

@@ -19,18 +19,23 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.schedule_spec import (
     Composite,
     CycleSpec,
+    DuringSpec,
     FaultSpec,
     Item,
     MixSpec,
     OneOfSpec,
     PhasesSpec,
     RangeSpec,
+    Schedule,
     SequenceSpec,
     faults_of,
     is_endless,
+    overlaps_of,
 )
-from jepsen_blk.spec import NemesisSpec, Spec
+from jepsen_blk.spec import NemesisSpec, Spec, StorageSpec
 from nemesis.catalogue import check_storage, fault_class, make_fault
+from nemesis.fault import Fault
+from nemesis.overlap import check_during
 from nemesis.plan import Plan, Step
 
 _PAUSE_S: float = NemesisSpec.model_fields["after_s"].default
@@ -43,7 +48,7 @@ _DURATION = "duration_s"
 
 def check_faults(spec: Spec) -> None:
     """Make every fault of a specification once; raises SpecError for an unknown fault or option,
-    and for a fault that the storage does not offer.
+    for a fault that the storage does not offer, and for one that may not come during another.
 
     Options that are drawn are tried with the ends of their range and with each choice: a mistake must not
     wait for the seed that draws it.
@@ -53,6 +58,24 @@ def check_faults(spec: Spec) -> None:
     for item in faults_of(spec.schedule) if spec.schedule else ():
         for options in _extremes(item.options):
             check_storage(make_fault(item.fault, options), spec.storage)
+    for outer, inner in overlaps_of(spec.schedule) if spec.schedule else ():
+        for standing in _extremes(outer.options):
+            for options in _extremes(inner.options):
+                check_during(make_fault(outer.fault, standing), make_fault(inner.fault, options))
+
+
+def check_plan(plan: Plan, storage: StorageSpec) -> None:
+    """Make every fault of a plan; raises SpecError as check_faults does."""
+    _check_steps(plan.steps, storage, ())
+
+
+def _check_steps(steps: Sequence[Step], storage: StorageSpec, around: tuple[Fault, ...]) -> None:
+    for step in steps:
+        fault = make_fault(step.fault, step.options)
+        check_storage(fault, storage)
+        for outer in around:
+            check_during(outer, fault)
+        _check_steps(step.during, storage, (*around, fault))
 
 
 def make_plan(spec: Spec) -> Plan:
@@ -70,8 +93,13 @@ def make_plan(spec: Spec) -> Plan:
                 for _ in range(item.repeat)
             )
         )
+    plan = _plan_schedule(spec.schedule, spec)
+    check_plan(plan, spec.storage)
+    return plan
+
+
+def _plan_schedule(schedule: Schedule, spec: Spec) -> Plan:
     planner = _Planner(spec.seed, spec.time_limit_s)
-    schedule = spec.schedule
     if isinstance(schedule, PhasesSpec):
         planner.add_phases(schedule)
         return Plan(tuple(planner.steps), schedule.lasts_s)
@@ -94,6 +122,8 @@ class _Planner:
 
     def __init__(self, seed: int, limit_s: float) -> None:
         self.steps: list[Step] = []
+        """Of the items that are unrolled now: those during a fault are gathered by themselves."""
+        self._count = 0
         self._now_s = 0.0
         self._limit_s = limit_s
         # Of random.Random only random() is promised to be the same in every version of Python.
@@ -112,17 +142,21 @@ class _Planner:
     def add(self, item: Item, place: _Place) -> bool:
         """Add an item; tell whether there may be time for what follows."""
         if isinstance(item, FaultSpec):
-            return all(self._add_step(item, place) for _ in range(item.repeat))
+            return all(self._add_fault(item, place) for _ in range(item.repeat))
         if item.stagger_s is not None:
             place = replace(place, stagger_s=item.stagger_s)
         end_s = self._end_s(item, place)
         if end_s is None:
-            return all(self.add(part, place) for part in self._played(item))
+            return self._add_parts(item, place)
         before = len(self.steps)
-        place = replace(place, until_s=end_s)
-        all(self.add(part, place) for part in self._played(item))
+        self._add_parts(item, replace(place, until_s=end_s))
         self._require_more_than(before, end_s)
         return True
+
+    def _add_parts(self, item: Composite, place: _Place) -> bool:
+        if isinstance(item, DuringSpec):
+            return self._add_during(item, place)
+        return all(self.add(part, place) for part in self._played(item))
 
     def _end_s(self, item: Composite, place: _Place) -> float | None:
         """Return when an item's own time is over, if it has one beside that of its place."""
@@ -139,7 +173,7 @@ class _Planner:
 
     def _played(self, item: Composite) -> Iterator[Item]:
         """Yield the items in the order they are played, without end where only time ends them."""
-        if isinstance(item, SequenceSpec):
+        if isinstance(item, SequenceSpec | DuringSpec):
             yield from item.items
             return
         for _ in range(item.repeat) if item.repeat else count():
@@ -154,27 +188,54 @@ class _Planner:
                 return item
         return mix.items[-1]  # what rounding left over
 
-    def _add_step(self, item: FaultSpec, place: _Place) -> bool:
-        after_s = self._pause_s(item, place)
-        options = {name: self._draw(value) for name, value in item.options.items()}
-        from_s = place.origin_s + (item.at_s or 0.0)
-        step = _step(item.fault, options, after_s, from_s, place.until_s)
+    def _add_fault(self, item: FaultSpec, place: _Place) -> bool:
+        step = self._draw_step(item, place)
         begin_s = step.begin_s(self._now_s)
         if not step.fits(begin_s):
             return False
         self._now_s = begin_s + step.least_s
-        if place.until_s is None and self._now_s > self._limit_s:
+        self._count += 1
+        self._append(step, self._count)
+        return True
+
+    def _add_during(self, item: DuringSpec, place: _Place) -> bool:
+        """Add a fault and what comes during it, if that is one fault at least."""
+        step = self._draw_step(item.fault, place)
+        begin_s = step.begin_s(self._now_s)
+        if not step.fits(begin_s):
+            return False
+        before_s, around, self.steps = self._now_s, self.steps, []
+        self._now_s = begin_s
+        self._count += 1
+        number = self._count
+        more = all(self.add(part, place) for part in self._played(item))
+        inner, self.steps = tuple(self.steps), around
+        if not inner:
+            self._now_s, self._count = before_s, number - 1
+            return False
+        self._now_s = max(begin_s + step.least_s, self._now_s)
+        self._append(replace(step, during=inner), number)
+        return more
+
+    def _draw_step(self, item: FaultSpec, place: _Place) -> Step:
+        after_s = self._pause_s(item, place)
+        options = {name: self._draw(value) for name, value in item.options.items()}
+        from_s = place.origin_s + (item.at_s or 0.0)
+        return _step(item.fault, options, after_s, from_s, place.until_s)
+
+    def _append(self, step: Step, number: int) -> None:
+        """Add a step that ends now at the earliest."""
+        if step.until_s is None and self._now_s > self._limit_s:
             raise SpecError(
-                f"schedule: fault {len(self.steps) + 1}, {item.fault}, ends at {self._now_s:g} s at the "
+                f"schedule: fault {number}, {step.fault}, ends at {self._now_s:g} s at the "
                 f"earliest, and time_limit_s is {self._limit_s:g}; raise it"
             )
-        if len(self.steps) == _MOST_STEPS:
+        if number > _MOST_STEPS:
             raise SpecError(
                 f"schedule: more than {_MOST_STEPS:,} faults could begin in its time; "
                 "give them a longer after_s, or the schedule a stagger_s"
             )
         self.steps.append(step)
-        return True
 
     def _pause_s(self, item: FaultSpec, place: _Place) -> float:
         if item.at_s is not None:
@@ -197,6 +258,9 @@ class _Planner:
 
 
 def _needs_end(item: Composite) -> bool:
+    """Tell whether it ends with the time limit; a sequence ends before what has no end itself."""
+    if isinstance(item, DuringSpec):
+        return is_endless(item)
     return not isinstance(item, SequenceSpec) and item.repeat == 0
 
 

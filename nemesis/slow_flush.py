@@ -11,6 +11,7 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import Stage
+from nemesis.overlap import Ground
 from nemesis.slow_storage import took_longer
 from nemesis.storage_fault import StorageFault
 
@@ -33,6 +34,10 @@ class SlowFlush(StorageFault):
     def misbehaviour(self, stage: Stage) -> Misbehaviour:
         """A delay for whoever flushes."""
         return Misbehaviour(stage.lab.guest_nodes, ("flush",), delay_ms=self.delay_ms)
+
+    def rests_on(self) -> frozenset[Ground]:
+        """The server that was told."""
+        return frozenset({Ground.SERVER})
 
     async def seen(self, stage: Stage, met: Misbehaved) -> str:
         """The storage measured flushes that took so long."""

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
 from nemesis.fault import NotProven, Stage
+from nemesis.overlap import Ground
 from nemesis.storage_fault import StorageFault
 
 
@@ -23,6 +24,10 @@ class SlowStorage(StorageFault):
     def misbehaviour(self, stage: Stage) -> Misbehaviour:
         """A delay for whoever asks."""
         return Misbehaviour(stage.lab.guest_nodes, ("read", "write", "flush"), delay_ms=self.delay_ms)
+
+    def rests_on(self) -> frozenset[Ground]:
+        """The server that was told."""
+        return frozenset({Ground.SERVER})
 
     async def seen(self, stage: Stage, met: Misbehaved) -> str:
         """The storage measured requests that took so long."""

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import NotProven, Stage, let_run, require_running, require_working
+from nemesis.overlap import Ground
 
 _SEEN_TIMEOUT_S = 10.0
 _POLL_S = 0.01
@@ -30,6 +31,10 @@ class SplitBrain:
     duration_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
     _source: str = field(default="", init=False, repr=False)
     _versions: int = field(default=0, init=False, repr=False)
+
+    def upsets(self) -> frozenset[Ground]:
+        """It moves the guest."""
+        return frozenset({Ground.PLACE})
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest runs, and how many second versions of its frames there are by now."""

@@ -13,6 +13,7 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.seams import GuestState, Misbehaved, Misbehaviour
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
+from nemesis.overlap import Ground
 
 _MEET_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
@@ -52,6 +53,10 @@ class StorageFault(ABC):
                 f"nemesis {self.name}: not offered by storage.kind {storage.kind!r}, which cannot be told to "
                 "misbehave; use kind 'policy'"
             )
+
+    def upsets(self) -> frozenset[Ground]:
+        """Nothing: each misbehaviour ends for itself."""
+        return frozenset()
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest runs: one that is stopped sends nothing that could meet the fault."""

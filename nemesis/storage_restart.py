@@ -17,6 +17,7 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_working
+from nemesis.overlap import Ground
 from nemesis.storage_fault import stopped_by
 
 
@@ -37,6 +38,10 @@ class StorageRestart:
                 f"nemesis {self.name}: storage.kind {storage.kind!r} in memory loses its content with its "
                 "server; use kind 'policy' with storage.backing, or kind 'qemu-storage-daemon'"
             )
+
+    def upsets(self) -> frozenset[Ground]:
+        """The server, and the path to it, which is probed."""
+        return frozenset({Ground.SERVER, Ground.STORAGE_PATH})
 
     async def setup(self, stage: Stage) -> None:
         """See that the storage can be reached: a dead one would prove the fault."""

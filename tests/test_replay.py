@@ -22,6 +22,7 @@ from jepsen_blk.spec import Spec, load_spec, make_spec
 from nemesis import schedule
 from nemesis.catalogue import FAULTS
 from nemesis.fault import Stage
+from nemesis.overlap import Ground
 from nemesis.plan import read_plan
 
 SCHEDULE = {
@@ -40,6 +41,12 @@ class Quiet:
 
     name = "quiet"
     level: int = 0
+
+    def upsets(self) -> frozenset[Ground]:
+        return frozenset()
+
+    def rests_on(self) -> frozenset[Ground]:
+        return frozenset()
 
     async def setup(self, stage: Stage) -> None: ...
 
@@ -116,6 +123,22 @@ def test_a_replay_plays_the_same_plan_and_names_its_run(tmp_path: Path, monkeypa
     assert (again / "spec.toml").read_text() == (run / "spec.toml").read_text()
     assert environment(again) == {"repeats": str(run)}
     assert str(run) in (again / "report.html").read_text()
+
+
+def test_a_replay_plays_what_came_during_a_fault_during_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stands = {"kind": "during", "fault": {"fault": "quiet", "after_s": 0}, "items": [SCHEDULE]}
+    run = first_run(tmp_path, schedule={"kind": "cycle", "repeat": 2, "items": [stands]})
+    assert [(step.fault, len(step.during)) for step in read_plan(run).steps] == [("quiet", 5)] * 2
+    monkeypatch.setattr(schedule, "Random", None)  # nothing is drawn anew
+    assert main(["replay", str(run), "--store", str(tmp_path / "again")]) == 0
+    again = (tmp_path / "again/latest").resolve()
+    assert read_plan(again) == read_plan(run)
+    assert proofs(again) == proofs(run)
+    told = [json.loads((each / "results.json").read_text())["faults"] for each in (run, again)]
+    assert told[0] == told[1]
+    assert [fault["during"] for fault in told[1]] == [0, *[1] * 5, 0, *[7] * 5]
 
 
 def test_without_a_run_the_newest_is_replayed_under_the_name_that_is_given(tmp_path: Path):

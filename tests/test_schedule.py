@@ -51,7 +51,7 @@ def names(plan: Plan) -> list[str]:
 
 
 def begins(plan: Plan) -> list[tuple[str, float]]:
-    return list(zip(names(plan), plan.earliest_s, strict=True))
+    return [(dated.step.fault, dated.begin_s) for dated in plan.dated]
 
 
 def test_a_list_of_faults_is_the_plan_that_it_always_was():
@@ -223,15 +223,18 @@ def test_every_fault_of_a_bounded_plan_ends_in_time_if_it_takes_its_least(
 ):
     plan = plan_of({"kind": "cycle", "items": [item]}, seed=seed, time_limit_s=limit_s)
     assert plan.steps
-    for step, begin_s in zip(plan.steps, plan.earliest_s, strict=True):
-        assert step.fits(begin_s)
+    for dated in plan.dated:
+        assert dated.step.fits(dated.begin_s)
     assert plan.least_s == plan.lasts_s == limit_s
 
 
 @pytest.mark.parametrize(
     ("schedule", "said"),
     [
-        ({"items": [HOLD]}, "schedule: Input should have kind 'sequence', 'cycle', 'mix' or 'phases'"),
+        (
+            {"items": [HOLD]},
+            "schedule: Input should have kind 'sequence', 'cycle', 'mix', 'during' or",
+        ),
         ({"kind": "random", "items": [HOLD]}, "schedule: Input should have kind 'sequence', 'cycle', 'mix'"),
         ({"kind": "mix", "items": []}, "schedule.items: Tuple should have at least 1 item"),
         ({"kind": "mix"}, "schedule.items: Field required"),

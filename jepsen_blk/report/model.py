@@ -106,8 +106,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A fault from its injection to its healing, in ms of the run."""
+    """A fault from its injection to its healing, in ms of the run; it came during `depth` others."""
 
+    number: int
+    depth: int
     name: str
     node: str
     begin_ms: float
@@ -116,8 +118,10 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class FaultLine:
-    """How a fault went, for the table."""
+    """How a fault went, for the table; `during` is the number of the one that it came during, or 0."""
 
+    number: int
+    during: int
     name: str
     proven: bool
     healed: bool
@@ -134,6 +138,8 @@ class HostEvent:
     phase: str
     node: str
     text: str
+    fault: int
+    """The number of the fault that it is of, or 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ event, on the host's clock.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,14 @@ class _Loader:
             bands=self._bands(max(ends, default=0.0)),
             faults=tuple(
                 FaultLine(
+                    int(item.get("number", number)),
+                    int(item.get("during", 0)),
                     str(item.get("name", "")),
                     bool(item.get("proven")),
                     bool(item.get("healed")),
                     str(item.get("why", "")),
                 )
-                for item in self.results.get("faults", ())
+                for number, item in enumerate(self.results.get("faults", ()), start=1)
             ),
             events=events,
             fences=tuple(
@@ -162,13 +165,12 @@ class _Loader:
             f"{key} {_plain(value)}" if key not in ("proof", "why") else _plain(value)
             for key, value in event.data.items()
         )
-        return HostEvent(
-            self._host_ms(event.time_ns), event.source, event.name, event.phase, event.node, text
-        )
+        time_ms = self._host_ms(event.time_ns)
+        return HostEvent(time_ms, event.source, event.name, event.phase, event.node, text, event.number)
 
     def _fence(self, event: TargetEvent) -> HostEvent:
         text = "refused and aborted" if event.abort else "refused"
-        return HostEvent(self._host_ms(event.time_ns), "storage", "fence", "done", event.node, text)
+        return HostEvent(self._host_ms(event.time_ns), "storage", "fence", "done", event.node, text, 0)
 
     def _moves(self) -> tuple[Move, ...]:
         resumes = [e.time_ns for e in self.host_events if e.source == "migration" and e.phase == "resume"]
@@ -209,18 +211,21 @@ class _Loader:
         return tuple(moves)
 
     def _bands(self, end_ms: float) -> tuple[Band, ...]:
-        bands: list[Band] = []
-        begun: dict[str, tuple[float, str]] = {}
+        depths = {0: -1}
+        begun: dict[int, Band] = {}
+        ended: set[int] = set()
         for event in self.host_events:
             if event.source != "fault":
                 continue
-            if event.phase == "inject":
-                begun[event.name] = (self._host_ms(event.time_ns), event.node)
-            elif event.phase in ("healed", "failed") and event.name in begun:
-                start, node = begun.pop(event.name)
-                bands.append(Band(event.name, node, start, self._host_ms(event.time_ns)))
-        bands += [Band(name, node, start, end_ms) for name, (start, node) in begun.items()]
-        return tuple(sorted(bands, key=lambda band: band.begin_ms)[:_SHOWN_EVENTS])
+            number, time_ms = event.number, self._host_ms(event.time_ns)
+            if event.phase == "setup":
+                depths[number] = depths.get(event.data.get("during", 0), -1) + 1
+            elif event.phase == "inject":
+                begun[number] = Band(number, depths.get(number, 0), event.name, event.node, time_ms, end_ms)
+            elif event.phase in ("healed", "failed") and number in begun and number not in ended:
+                begun[number] = replace(begun[number], end_ms=time_ms)
+                ended.add(number)
+        return tuple(sorted(begun.values(), key=lambda band: band.begin_ms)[:_SHOWN_EVENTS])
 
     def _anomaly(self, item: dict[str, Any], rows: list[int], moves: tuple[Move, ...], first: str) -> Anomaly:
         ops = [self._op(row, moves, first) for row in rows[:_SHOWN_OPS]]

@@ -284,8 +284,7 @@ def _is_outage(band: Band) -> bool:
 def _proof(run: RunData, band: Band) -> HostEvent | None:
     """The event that proved the fault of a band."""
     for event in run.events:
-        proves = (event.source, event.name, event.phase) == ("fault", band.name, "proven")
-        if proves and band.begin_ms <= event.time_ms <= band.end_ms:
+        if (event.source, event.fault, event.phase) == ("fault", band.number, "proven"):
             return event
     return None
 
@@ -297,7 +296,7 @@ def _seen_from(run: RunData, band: Band) -> Band:
     if proof:
         begin_ms = proof.time_ms
     for event in run.events:
-        if event.source == "network" and band.begin_ms <= event.time_ms <= band.end_ms:
+        if event.source == "network" and event.fault == band.number:
             begin_ms = event.time_ms if event.phase == "cut" else begin_ms
             end_ms = event.time_ms if event.phase == "healed" else end_ms
     return replace(band, begin_ms=begin_ms, end_ms=end_ms)

@@ -153,7 +153,9 @@ class LiveView:
 
 def describe(event: Event) -> Text:
     """One line for an event: what, where, and the proof or the reason."""
-    what = event.name if event.source == "fault" else f"{event.source} {event.name}"
+    what = f"{event.source} {event.name}"
+    if event.source == "fault":
+        what = f"{event.name} #{event.number}" if event.number else event.name
     line = Text.assemble((what, _SOURCE_STYLES.get(event.source, "blue")), " ", (event.phase, "bold"))
     if event.node:
         line.append(f" on {event.node}")

@@ -16,6 +16,7 @@ _WIDTH = 1180.0
 _GUTTER = 150.0
 _RIGHT = 24.0
 _LANE = 44.0
+_ROW = 30.0
 _MAX_BARS = 14
 _MAX_MOVES = 60
 
@@ -24,7 +25,7 @@ def draw_timeline(run: RunData) -> Picture:
     """Draw the whole run on a linear axis, and the busiest switch-over enlarged."""
     busiest = max(run.moves, key=lambda move: len(move.crossing), default=None)
     bars = busiest.crossing[:_MAX_BARS] if busiest else ()
-    height = 30 + _LANE * 2 + 40 + (70 + 24 * len(bars) if bars else 0)
+    height = 30 + _LANE + _faults_height(run) + 40 + (70 + 24 * len(bars) if bars else 0)
     description = (
         f"{len(run.moves)} migrations; {sum(move.in_flight for move in run.moves)} writes were in flight "
         "at their switch-overs."
@@ -32,8 +33,13 @@ def draw_timeline(run: RunData) -> Picture:
     picture = Picture("timeline", _WIDTH, height, f"Timeline of {run.name}", description)
     _run_lanes(picture, run)
     if busiest is not None and bars:
-        _switch_over(picture, busiest, run.moves.index(busiest) + 1, 30 + _LANE * 2 + 62)
+        _switch_over(picture, busiest, run.moves.index(busiest) + 1, 30 + _LANE + _faults_height(run) + 62)
     return picture
+
+
+def _faults_height(run: RunData) -> float:
+    """Room for every fault beneath those that it came during."""
+    return _LANE + _ROW * max((band.depth for band in run.bands), default=0)
 
 
 def _run_lanes(picture: Picture, run: RunData) -> None:
@@ -44,7 +50,10 @@ def _run_lanes(picture: Picture, run: RunData) -> None:
         return _GUTTER + (_WIDTH - _RIGHT - _GUTTER) * part
 
     top, faults = 30.0, 30.0 + _LANE
-    picture.add(Rect(0, top, _WIDTH, _LANE - 4, "lane"), Rect(0, faults, _WIDTH, _LANE - 4, "lane other"))
+    picture.add(
+        Rect(0, top, _WIDTH, _LANE - 4, "lane"),
+        Rect(0, faults, _WIDTH, _faults_height(run) - 4, "lane other"),
+    )
     picture.add(
         Label(12, top + 25, "Guest runs on", "lane-name"), Label(12, faults + 25, "Faults", "lane-name")
     )
@@ -61,14 +70,16 @@ def _run_lanes(picture: Picture, run: RunData) -> None:
             picture.add(Label(left + 10, top + 25, node.upper(), "label strong"))
     for band in run.bands:
         left, right = x(band.begin_ms), x(band.end_ms)
-        picture.add(Rect(left, faults + 6, max(3.0, right - left), _LANE - 16, "fault", band.name))
+        y = faults + 6 + _ROW * band.depth
+        picture.add(Rect(left, y, max(3.0, right - left), _LANE - 16, "fault", band.name))
         if right - left > text_width(band.name):
-            picture.add(Label((left + right) / 2, faults + 25, band.name, "label", "middle"))
+            picture.add(Label((left + right) / 2, y + 19, band.name, "label", "middle"))
     for number, move in enumerate(moves, start=1):
         left, right = x(move.begin_ms), x(move.resumed_ms)
-        picture.add(Rect(left, top, max(3.0, right - left), _LANE * 2 - 4, "move", f"migration {number}"))
+        height = _LANE + _faults_height(run) - 4
+        picture.add(Rect(left, top, max(3.0, right - left), height, "move", f"migration {number}"))
         picture.add(Badge(x(move.stopped_ms), top - 12, number, "badge moved"))
-    y = faults + _LANE + 6
+    y = faults + _faults_height(run) + 6
     picture.add(Line(_GUTTER, y, _WIDTH - _RIGHT, y, "axis"))
     step = _round_step(end)
     for i in range(int(end / step) + 1):

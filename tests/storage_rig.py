@@ -178,12 +178,15 @@ def policy_target(
     latency_ms: float = 0,
     flush: bool = False,
     backing: Path | None = None,
+    cache: Path | None = None,
+    ignore_flush: bool = False,
     size_bytes: int = 1 << 20,
 ) -> Iterator[Rig]:
     port = free_port()
     with ExitStack() as stack:
         rig = Rig(stack, directory, {"x": port, "y": port})
-        target = PolicyTarget(size_bytes, conflict, latency_ms, flush, rig.control, rig.log, backing)
+        files = (rig.control, rig.log, backing, cache)
+        target = PolicyTarget(size_bytes, conflict, latency_ms, flush, *files, ignore_flush)
         argv = policy_target_argv(Listen("127.0.0.1", port), target)
         rig.start(argv, directory / "nbdkit.log")
         yield rig

@@ -326,6 +326,8 @@ def test_stats_count_what_became_of_the_writes(target: Start) -> None:
         "errors": 0,
         "held": 1,
         "in_flight": 1,
+        "cached": 0,
+        "cached_at_start": 0,
     }
 
 

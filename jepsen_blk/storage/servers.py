@@ -36,7 +36,11 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class PolicyTarget:
-    """What the policy target is to be; `backing` None means memory."""
+    """What the policy target is to be; `backing` None means memory.
+
+    `cache` is the file of a volatile write cache before the backing, None means that there is none; with
+    `ignore_flush` it only says that it flushes.
+    """
 
     size_bytes: int
     conflict: ConflictModel
@@ -45,6 +49,8 @@ class PolicyTarget:
     control: Path
     log: Path
     backing: Path | None = None
+    cache: Path | None = None
+    ignore_flush: bool = False
 
 
 def policy_target_argv(listen: Listen, target: PolicyTarget) -> list[str]:
@@ -59,6 +65,8 @@ def policy_target_argv(listen: Listen, target: PolicyTarget) -> list[str]:
     }
     if target.backing is not None:
         keys["backing"] = str(target.backing)
+    if target.cache is not None:
+        keys |= {"cache": str(target.cache), "ignore_flush": "true" if target.ignore_flush else "false"}
     return [*_nbdkit(listen), "python", str(PLUGIN), *(f"{key}={value}" for key, value in keys.items())]
 
 

@@ -16,11 +16,15 @@ from jepsen_blk.stamp import BLOCK_BYTES
 class Backing(Protocol):
     """Bytes at offsets; calls come from many threads."""
 
+    @property
+    def cached(self) -> int:
+        """Number of blocks in a volatile cache."""
+
     def read(self, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` from `offset`."""
 
-    def write(self, data: memoryview, offset: int) -> None:
-        """Store `data` at `offset`; raises OSError."""
+    def write(self, data: memoryview, offset: int, *, durable: bool = False) -> None:
+        """Store `data` at `offset`, durably if asked to; raises OSError."""
 
     def flush(self) -> None:
         """Make completed writes durable; raises OSError."""
@@ -34,6 +38,8 @@ def part_in_block(block: int, offset: int, length: int) -> range:
 class MemoryBacking:
     """`size_bytes` of zeroed memory."""
 
+    cached = 0
+
     def __init__(self, size_bytes: int) -> None:
         self._memory = memoryview(bytearray(size_bytes))
 
@@ -41,7 +47,7 @@ class MemoryBacking:
         """Fill `buffer` from `offset`."""
         buffer[:] = self._memory[offset : offset + len(buffer)]
 
-    def write(self, data: memoryview, offset: int) -> None:
+    def write(self, data: memoryview, offset: int, *, durable: bool = False) -> None:
         """Store `data` at `offset`."""
         self._memory[offset : offset + len(data)] = data
 
@@ -51,6 +57,8 @@ class MemoryBacking:
 
 class FileBacking:
     """A file or block device, opened for the target's life; a missing file is created sparse."""
+
+    cached = 0
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -66,11 +74,13 @@ class FileBacking:
                 raise OSError(f"end of the backing file at {offset + done}")
             done += count
 
-    def write(self, data: memoryview, offset: int) -> None:
+    def write(self, data: memoryview, offset: int, *, durable: bool = False) -> None:
         """Store `data` at `offset`; raises OSError."""
         done = 0
         while done < len(data):
             done += os.pwrite(self._fd, data[done:], offset + done)
+        if durable:
+            self.flush()
 
     def flush(self) -> None:
         """Wait until the kernel has the data on the device; raises OSError."""

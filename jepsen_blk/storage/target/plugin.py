@@ -4,7 +4,9 @@ A node is an export name, since that is all nbdkit's Python tells of a client. `
 of 16 threads a connection would let 16 held writes freeze the rest of their connection.
 
 Keys: size (bytes), conflict, latency_ms, flush (true or false: whether flush and FUA are offered),
-control (path of the control socket), log (path of target.jsonl), backing (file or device; memory if absent).
+control (path of the control socket), log (path of target.jsonl), backing (file or device; memory if
+absent), cache (file of a volatile write cache before the backing; none if absent), ignore_flush (true or
+false: whether it only says that it flushes).
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ import nbdkit
 
 from jepsen_blk.storage.conflict import ConflictModel
 from jepsen_blk.storage.log import TargetLog
-from jepsen_blk.storage.target.backing import FileBacking, MemoryBacking
+from jepsen_blk.storage.target.backing import Backing, FileBacking, MemoryBacking
+from jepsen_blk.storage.target.cache import VolatileCache
 from jepsen_blk.storage.target.control import ControlServer
 from jepsen_blk.storage.target.peers import PeerWatcher
 from jepsen_blk.storage.target.server import Connection, Target
 
 API_VERSION = 2
 
-_KEYS = ("size", "conflict", "latency_ms", "flush", "control", "log", "backing")
+_KEYS = ("size", "conflict", "latency_ms", "flush", "control", "log", "backing", "cache", "ignore_flush")
 
 
 @dataclass(slots=True)
@@ -66,18 +69,30 @@ def config_complete() -> None:
     for key in ("size", "control", "log"):
         if key not in _keys:
             raise ValueError(f"{key}=... is missing")
-    flush = _keys.get("flush", "false")
-    if flush not in ("true", "false"):
-        raise ValueError(f"flush must be true or false, not {flush!r}")
+    flush = _flag("flush")
     size_bytes = int(_keys["size"])
     model = ConflictModel(_keys.get("conflict", ConflictModel.ARRIVAL_ORDER))
-    path = _keys.get("backing")
-    backing = MemoryBacking(size_bytes) if path is None else FileBacking(Path(path), size_bytes)
+    backing = _backing(size_bytes)
     log = TargetLog(Path(_keys["log"]))
     target = Target(backing, model, float(_keys.get("latency_ms", "0")), log)
     control = ControlServer(Path(_keys["control"]), target.handlers())
     keepalive = model is ConflictModel.DROP_ON_DISCONNECT
-    _services.append(_Service(size_bytes, flush == "true", keepalive, log, target, control, PeerWatcher()))
+    _services.append(_Service(size_bytes, flush, keepalive, log, target, control, PeerWatcher()))
+
+
+def _flag(key: str) -> bool:
+    value = _keys.get(key, "false")
+    if value not in ("true", "false"):
+        raise ValueError(f"{key} must be true or false, not {value!r}")
+    return value == "true"
+
+
+def _backing(size_bytes: int) -> Backing:
+    path, cache = _keys.get("backing"), _keys.get("cache")
+    backing = MemoryBacking(size_bytes) if path is None else FileBacking(Path(path), size_bytes)
+    if cache is None:
+        return backing
+    return VolatileCache(backing, Path(cache), size_bytes, ignores_flush=_flag("ignore_flush"))
 
 
 def thread_model() -> Any:
@@ -89,6 +104,7 @@ def after_fork() -> None:
     """Start the threads, in the process that serves."""
     service = _services[0]
     service.log.start()
+    service.target.start()
     service.peers.start()
     service.control.start()
 

@@ -71,9 +71,14 @@ class Target:
         self._pending, self._counts = flights.pending, flights.counts
         self._last_connection = 0
         self._open: set[int] = set()
+        self._found_cached = backing.cached
         self._steering = Steering(flights, log)
         self._misbehaving = Misbehaving(log, self._wake_all)
         self._misbehaviours = self._misbehaving.active
+
+    def start(self) -> None:
+        """Say in the log what the target begins with."""
+        self._log.event("start", cached=self._found_cached, time=time.monotonic_ns())
 
     # Called by nbdkit's threads.
 
@@ -135,9 +140,7 @@ class Target:
             error = pending.met.error if pending.met else None
             try:
                 if error is None or error.applied:
-                    self._apply(write, data, offset)
-                    if durable:
-                        self._backing.flush()
+                    self._apply(write, data, offset, durable)
                     applied_ns = time.monotonic_ns()
                 if error is not None:
                     raise failure(error)
@@ -183,14 +186,15 @@ class Target:
                     return
                 pending.gate.wait(left_ns / 1e9)
 
-    def _apply(self, write: Write, data: memoryview, offset: int) -> None:
+    def _apply(self, write: Write, data: memoryview, offset: int, durable: bool) -> None:
         if not write.skipped:
-            self._backing.write(data, offset)
+            self._backing.write(data, offset, durable=durable)
             return
         for block in write.blocks:
             if block not in write.skipped:
                 part = part_in_block(block, offset, len(data))
-                self._backing.write(data[part.start - offset : part.stop - offset], part.start)
+                view = data[part.start - offset : part.stop - offset]
+                self._backing.write(view, part.start, durable=durable)
 
     def _end(self, pending: Pending, applied_ns: int | None, failed: OSError | None) -> None:
         write = pending.write
@@ -233,7 +237,12 @@ class Target:
 
     def handlers(self) -> dict[str, Callable[..., dict[str, Any]]]:
         """Return what answers each control request."""
-        return {**self._steering.handlers(), **self._misbehaving.handlers()}
+        return {**self._steering.handlers(), **self._misbehaving.handlers(), "stats": self.stats}
+
+    def stats(self) -> dict[str, Any]:
+        """Count writes as `Steering.stats`, and blocks in the cache: now, and when this target started."""
+        stats = self._steering.stats()
+        return {"stats": {**stats, "cached": self._backing.cached, "cached_at_start": self._found_cached}}
 
     def _wake_all(self) -> None:
         with self._lock:

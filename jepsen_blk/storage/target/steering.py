@@ -39,7 +39,6 @@ class Steering:
             "raise_epoch": self.raise_epoch,
             "single_writer": self.single_writer,
             "unfence": self.unfence,
-            "stats": self.stats,
         }
 
     def hold(self, node: str, blocks: list[int]) -> dict[str, Any]:
@@ -117,19 +116,17 @@ class Steering:
             self._log.event("unfence", node=node, time=time.monotonic_ns())
         return {}
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, int]:
         """Count the writes of the target's life by how they ended."""
         with self._flights.lock:
             counts = self._flights.counts
             return {
-                "stats": {
-                    "received": self._flights.received,
-                    "applied": counts["apply"] + counts["wait"],
-                    "ignored": counts["ignore"],
-                    "refused": counts["refused"],
-                    "aborted": counts["aborted"],
-                    "errors": counts["error"],
-                    "held": counts["held"],
-                    "in_flight": len(self._flights.pending),
-                }
+                "received": self._flights.received,
+                "applied": counts["apply"] + counts["wait"],
+                "ignored": counts["ignore"],
+                "refused": counts["refused"],
+                "aborted": counts["aborted"],
+                "errors": counts["error"],
+                "held": counts["held"],
+                "in_flight": len(self._flights.pending),
             }

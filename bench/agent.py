@@ -16,7 +16,14 @@ from workloads.agent.engine import Engine
 from workloads.agent.link import Outbox
 from workloads.agent.register import Register
 
-WORKLOAD = {"blocks": 256, "hot_blocks": 8, "hot_fraction": 0.5, "read_fraction": 0.3, "burst_fraction": 0.1}
+WORKLOAD = {
+    "blocks": 256,
+    "hot_blocks": 8,
+    "hot_fraction": 0.5,
+    "read_fraction": 0.3,
+    "burst_fraction": 0.1,
+    "flush_fraction": 0.0,
+}
 SECONDS = 2
 
 

@@ -44,6 +44,9 @@ _FENCING = (
     HandoffPolicy.EPOCH,
     HandoffPolicy.SINGLE_WRITER,
 )
+_OF_POLICY = ("conflict", "backing", "flush", "cache", "ignore_flush")
+"""What only the policy target can be told to be."""
+_FLUSH_FRACTION = 0.02
 
 
 class GuestSpec(Table):
@@ -65,14 +68,31 @@ class StorageSpec(Table):
     write_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 2.0
     """Each write takes this long at least and twice as long at most."""
     flush: bool = False
+    cache: Literal["none", "volatile"] = "none"
+    """Whether a completed write is durable, or only once it is flushed: a power loss takes what is not."""
+    ignore_flush: bool = False
+    """Acknowledge each flush and do nothing, as storage does that lies."""
     backing: Path | None = None
+
+    @property
+    def outlives_server(self) -> bool:
+        """Tell whether its content is not lost with its server."""
+        return self.kind == "qemu-storage-daemon" or self.backing is not None or self.cache == "volatile"
 
     @model_validator(mode="after")
     def _stock_has_no_policy(self) -> StorageSpec:
         if self.kind != "policy":
-            for name in ("conflict", "backing", "flush"):
+            for name in _OF_POLICY:
                 if name in self.model_fields_set:
                     raise ValueError(f"{name} can be set for kind 'policy' only, not for {self.kind!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _cache_can_be_flushed(self) -> StorageSpec:
+        if self.cache == "volatile" and not self.flush:
+            raise ValueError("cache 'volatile' needs flush = true: nothing could be made durable without")
+        if self.ignore_flush and self.cache != "volatile":
+            raise ValueError("ignore_flush needs cache = 'volatile': without, what is completed is durable")
         return self
 
 
@@ -110,6 +130,26 @@ class Spec(Table):
     handoff: HandoffSpec = HandoffSpec()
     nemesis: tuple[NemesisSpec, ...] = ()
     schedule: Schedule | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flush_what_is_cached(cls, data: Any) -> Any:
+        """Have the guest flush where the storage has a volatile cache, unless the user says how much."""
+        if not isinstance(data, dict):
+            return data
+        storage, workload = data.get("storage"), data.get("workload", {})
+        if not (isinstance(storage, dict) and isinstance(workload, dict)):
+            return data
+        if storage.get("cache") != "volatile" or workload.get("name", "register") != "register":
+            return data
+        return data | {"workload": {"flush_fraction": _FLUSH_FRACTION} | workload}
+
+    @model_validator(mode="after")
+    def _flushes_are_offered(self) -> Spec:
+        workload = self.workload
+        if isinstance(workload, RegisterSpec) and workload.flush_fraction and not self.storage.flush:
+            raise ValueError("workload.flush_fraction needs a flush to ask for: set storage.flush = true")
+        return self
 
     @model_validator(mode="after")
     def _stock_has_no_fencing(self) -> Spec:
@@ -190,7 +230,7 @@ def dump_spec(spec: Spec) -> str:
     """Write the complete specification as TOML, defaults and seed included."""
     data = spec.model_dump(mode="json", exclude_none=True)
     if spec.storage.kind != "policy":
-        for name in ("conflict", "flush"):
+        for name in _OF_POLICY:
             data["storage"].pop(name, None)
     return tomli_w.dumps(data)
 

@@ -38,6 +38,8 @@ class RegisterSpec(WorkloadSpec):
     hot_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
     read_fraction: Annotated[float, Field(ge=0, le=1)] = 0.3
     burst_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    flush_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """The part of all operations that are flushes; 0.02 where storage.cache is "volatile"."""
 
     @model_validator(mode="after")
     def _hot_set_fits(self) -> RegisterSpec:

@@ -33,7 +33,7 @@ class StorageRestart:
 
     def check_storage(self, storage: StorageSpec) -> None:
         """Content in the memory of a server is lost with it, which no storage may do to its users."""
-        if storage.kind != "qemu-storage-daemon" and storage.backing is None:
+        if not storage.outlives_server:
             raise SpecError(
                 f"nemesis {self.name}: storage.kind {storage.kind!r} in memory loses its content with its "
                 "server; use kind 'policy' with storage.backing, or kind 'qemu-storage-daemon'"

@@ -13,7 +13,7 @@ import pytest
 
 from jepsen_blk.history.record import ROW
 from jepsen_blk.stamp import BLOCK_BYTES
-from workloads.agent.aio import Aio
+from workloads.agent.aio import REQUESTS, Aio
 from workloads.guest import GuestLink
 from workloads.source import SentWorkload
 
@@ -25,6 +25,7 @@ WORKLOAD: dict[str, Any] = {
     "hot_fraction": 0.5,
     "read_fraction": 0.3,
     "burst_fraction": 0.3,
+    "flush_fraction": 0.0,
     "queue_depth": 8,
     "overlapping_writes": False,
 }
@@ -44,11 +45,13 @@ def direct_disk(folder: Path, blocks: int) -> Path:
 
 class FaultyAio(Aio):
     """Real AIO that fails the writes of some blocks, answers nothing for those in `silent`, and takes at most
-    `room` requests at a time."""
+    `room` requests at a time. Flushes may fail too, or not be answered."""
 
     failing: Sequence[int] = ()
     silent: Sequence[int] = ()
     room: int | None = None
+    failing_flushes = False
+    lost_flushes = False
 
     def __init__(self, fd: int, slots: int) -> None:
         super().__init__(fd, slots)
@@ -61,16 +64,21 @@ class FaultyAio(Aio):
         return left
 
     def reap(self) -> list[tuple[int, int]]:
-        if not self.silent and self.withheld:
+        if not self.silent and not self.lost_flushes and self.withheld:
             withheld, self.withheld = self.withheld, []
             return withheld
         done = []
         for request, result in super().reap():
+            if request % REQUESTS == 2:
+                answered = done if not self.lost_flushes else self.withheld
+                answered.append((request, -5 if self.failing_flushes else result))
+                continue
             block = self.offsets[request] // BLOCK_BYTES
-            if request % 2 and block in self.silent:
+            if request % REQUESTS == 1 and block in self.silent:
                 self.withheld.append((request, result))
             else:
-                done.append((request, -5 if request % 2 and block in self.failing else result))
+                failed = request % REQUESTS == 1 and block in self.failing
+                done.append((request, -5 if failed else result))
         return done
 
 

@@ -146,6 +146,38 @@ def test_a_burst_writes_its_block_again_and_then_reads_it(bench: Bench) -> None:
     assert read > 50
 
 
+def test_flushes_are_recorded_as_operations_of_no_block(bench: Bench) -> None:
+    rows = bench.exercise(2000, flush_fraction=0.25)
+    flushes = rows[rows["f"] == F.FLUSH]
+    assert len(flushes) == pytest.approx(0.25 * len(rows), rel=0.2)
+    assert (flushes["outcome"] == Outcome.OK).all()
+    assert not flushes["block"].any()
+    assert not flushes["value"].any()
+    assert (flushes["start"] <= flushes["finish"]).all()
+    assert bench.engine.indeterminate == 0
+    writes = rows[rows["f"] == F.WRITE]
+    assert (np.sort(writes["value"]) - (BOOT << SEQUENCE_BITS)).tolist() == list(range(1, len(writes) + 1))
+
+
+def test_a_flush_that_fails_or_never_completes_is_indeterminate(bench: Bench) -> None:
+    bench.aio.lost_flushes = True
+    bench.start(flush_fraction=0.5)
+    bench.until(lambda: len(bench.aio.withheld) == WORKLOAD["queue_depth"])
+    assert bench.engine.abandon() == WORKLOAD["queue_depth"]
+    abandoned = bench.rows()[-WORKLOAD["queue_depth"] :]
+    assert (abandoned["f"] == F.FLUSH).all()
+    assert (abandoned["outcome"] == Outcome.INFO).all()
+    assert (abandoned["finish"] == PENDING).all()
+    bench.aio.lost_flushes = False
+    bench.aio.failing_flushes = True
+    bench.until(lambda: bench.engine.in_flight == 0)
+    before = len(bench.rows())
+    rows = bench.exercise(before + 500, flush_fraction=0.25)[before:]
+    flushes = rows["f"] == F.FLUSH
+    assert flushes.any()
+    assert (rows["outcome"] == np.where(flushes, Outcome.INFO, Outcome.OK)).all()
+
+
 def test_writes_are_issued_in_the_order_of_their_sequence_numbers(bench: Bench) -> None:
     # What a dead guest never reported is dated by this order.
     rows = bench.exercise(2000)

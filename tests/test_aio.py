@@ -11,7 +11,7 @@ from agent_rig import direct_disk
 
 from jepsen_blk.stamp import BLOCK_BYTES
 from workloads.agent import aio as aio_module
-from workloads.agent.aio import Aio
+from workloads.agent.aio import REQUESTS, Aio
 
 SLOTS = 8
 
@@ -33,7 +33,7 @@ def aio(disk: Path) -> Iterator[Aio]:
 def put(aio: Aio, *requests: tuple[int, int, int]) -> None:
     """Submit (slot, 1 to write or 0 to read, block) each."""
     for place, (slot, write, block) in enumerate(requests):
-        request = 2 * slot + write
+        request = REQUESTS * slot + write
         aio.offsets[request] = block * BLOCK_BYTES
         aio.queue[place] = aio.pointers[request]
     assert aio.submit(len(requests)) == 0
@@ -43,7 +43,7 @@ def reap_all(aio: Aio, count: int) -> dict[int, int]:
     """Return what became of `count` requests, by slot."""
     done: dict[int, int] = {}
     for _ in range(10_000):
-        done.update((request // 2, result) for request, result in aio.reap())
+        done.update((request // REQUESTS, result) for request, result in aio.reap())
         if len(done) == count:
             return done
     raise AssertionError(f"{len(done)} of {count} requests completed")
@@ -61,6 +61,19 @@ def test_a_batch_of_writes_is_read_back_from_other_slots(aio: Aio, disk: Path) -
     assert [aio.buffers[slot * BLOCK_BYTES] for slot in range(SLOTS)] == list(range(SLOTS, 0, -1))
 
 
+def test_a_flush_completes_with_nothing_beside_the_reads_and_writes_of_its_slot(aio: Aio) -> None:
+    requests = [0, 1, 2, REQUESTS + 2]
+    for place, request in enumerate(requests):
+        aio.queue[place] = aio.pointers[request]
+    assert aio.submit(len(requests)) == 0
+    done: dict[int, int] = {}
+    for _ in range(10_000):
+        done.update(aio.reap())
+        if len(done) == len(requests):
+            break
+    assert done == {0: BLOCK_BYTES, 1: BLOCK_BYTES, 2: 0, REQUESTS + 2: 0}
+
+
 def test_reap_with_nothing_in_flight_returns_nothing(aio: Aio) -> None:
     assert aio.reap() == []
 
@@ -72,7 +85,7 @@ def test_no_more_than_the_limit_is_reaped_at_a_time_and_the_rest_later(aio: Aio)
     for _ in range(10_000):
         done = aio.reap()
         assert len(done) <= 3
-        reaped += [request // 2 for request, _ in done]
+        reaped += [request // REQUESTS for request, _ in done]
         if len(reaped) == SLOTS:
             break
     assert sorted(reaped) == list(range(SLOTS))
@@ -137,8 +150,8 @@ def test_what_the_kernel_has_no_room_for_stays_first_in_the_queue(
         patch.setattr(aio_module, "_call", full)
         patch.setattr(aio_module, "_call_errno", full)
         for slot in range(5):
-            aio.offsets[2 * slot] = slot * BLOCK_BYTES
-            aio.queue[slot] = aio.pointers[2 * slot]
+            aio.offsets[REQUESTS * slot] = slot * BLOCK_BYTES
+            aio.queue[slot] = aio.pointers[REQUESTS * slot]
         assert aio.submit(5) == 2
     assert aio.submit(2) == 0
     assert reap_all(aio, 2) == {3: BLOCK_BYTES, 4: BLOCK_BYTES}

@@ -45,6 +45,13 @@ def test_a_dumped_stock_specification_loads_to_the_same(tmp_path: Path) -> None:
             {"storage": {"kind": "nbdkit-memory", "conflict": "serialize"}},
             "conflict can be set for kind 'policy' only",
         ),
+        ({"storage": {"cache": "volatile"}}, "cache 'volatile' needs flush = true"),
+        ({"storage": {"flush": True, "ignore_flush": True}}, "ignore_flush needs cache = 'volatile'"),
+        (
+            {"storage": {"kind": "qemu-storage-daemon", "cache": "volatile"}},
+            "cache can be set for kind 'policy' only",
+        ),
+        ({"workload": {"flush_fraction": 0.1}}, "set storage.flush = true"),
         (
             {"storage": {"kind": "nbdkit-memory"}, "handoff": {"policy": "epoch"}},
             "handoff.policy 'epoch' needs a storage that can fence; nbdkit-memory can be used with requeue",
@@ -57,6 +64,23 @@ def test_a_mistake_is_named_with_its_place(data: dict[str, Any], said: str) -> N
     assert str(caught.value).startswith("spec.toml: ")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("storage", "workload", "fraction"),
+    [
+        ({"flush": True}, {}, 0.0),
+        ({"flush": True, "cache": "volatile"}, {}, 0.02),
+        ({"flush": True, "cache": "volatile"}, {"blocks": 16}, 0.02),
+        ({"flush": True, "cache": "volatile"}, {"flush_fraction": 0.0}, 0.0),
+        ({"flush": True}, {"flush_fraction": 0.1}, 0.1),
+    ],
+)
+def test_the_guest_flushes_where_there_is_a_volatile_cache_unless_it_is_told_otherwise(
+    storage: dict[str, Any], workload: dict[str, Any], fraction: float
+) -> None:
+    spec = make_spec({"storage": storage, "workload": workload})
+    assert spec.workload.flush_fraction == fraction
 
 
 def test_all_mistakes_are_named_at_once() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jepsen_blk.workload_spec import RegisterSpec
-from workloads.agent.operations import BURST, KIND_BITS, READ, WRITE
+from workloads.agent.operations import BURST, FLUSH, KIND_BITS, READ, WRITE
 from workloads.agent.register import Register
 
 DEFAULTS = RegisterSpec().model_dump(mode="json")
@@ -58,6 +58,13 @@ def test_every_block_is_drawn_and_none_beyond() -> None:
 )
 def test_an_extreme_fraction_leaves_one_kind(changes: dict[str, float], kinds: set[int]) -> None:
     assert {kind for kind, _ in draw(**changes)} == kinds
+
+
+def test_flushes_take_the_place_of_their_share_of_the_operations() -> None:
+    operations = draw(flush_fraction=0.1)
+    assert share(operations.count((FLUSH, 0)), len(operations)) == pytest.approx(0.1, abs=0.01)
+    rest = [kind for kind, _ in operations if kind != FLUSH]
+    assert share(rest.count(READ), len(rest)) == pytest.approx(0.3, abs=0.02)
 
 
 @pytest.mark.parametrize(

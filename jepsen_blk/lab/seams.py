@@ -240,6 +240,9 @@ class StorageServers(Protocol):
     async def stop(self) -> None:
         """End them at once, with all that they have in flight; no error if they have ended."""
 
+    async def lose_cache(self) -> int:
+        """Lose what a volatile cache of theirs held, after `stop`; return how many blocks it took along."""
+
     async def start(self) -> None:
         """Start what has ended, as it was started first, and return once it answers; no error if it runs."""
 

@@ -17,6 +17,9 @@ from jepsen_blk.stamp import BLOCK_BYTES
 
 _NUMBERS = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
 """System call numbers of io_setup, io_destroy, io_getevents, io_submit."""
+REQUESTS = 4
+"""Requests that a slot has numbers for."""
+_PREAD, _PWRITE, _FDSYNC = 0, 1, 3
 _IOCB = struct.Struct("<QIIHhIQQqQII")
 """data, key, rw_flags, opcode, priority, fd, buffer, length, offset, reserved, flags, event fd."""
 _WORDS = _IOCB.size // 8
@@ -37,8 +40,9 @@ _call_errno.restype = ctypes.c_long
 class Aio:
     """A context of requests on one file; slot i reads into and writes from block i of `buffers`.
 
-    Request 2 * i is slot i's read, request 2 * i + 1 its write. A request's byte offset in the file is what
-    `offsets` holds for it; `submit` takes those whose `pointers` were put into `queue`, from its beginning.
+    Request 4 * i is slot i's read, 4 * i + 1 its write, 4 * i + 2 its flush of the whole file; there is no
+    4 * i + 3. The byte offset in the file of a read or write is what `offsets` holds for it, that of a flush
+    stays 0; `submit` takes those whose `pointers` were put into `queue`, from its beginning.
     While `ring[0] != ring[1]` (its head and its tail, written by the kernel), `reap` would not wait.
     Raises OSError if the kernel refuses the context.
     """
@@ -46,18 +50,18 @@ class Aio:
     def __init__(self, fd: int, slots: int) -> None:
         setup, self._destroy, self._getevents, self._submit = _NUMBERS[os.uname().machine]
         self.buffers = mmap.mmap(-1, slots * BLOCK_BYTES)
-        iocbs = mmap.mmap(-1, slots * 2 * _IOCB.size)
+        iocbs = mmap.mmap(-1, slots * REQUESTS * _IOCB.size)
         queue = mmap.mmap(-1, slots * 8)
         events = mmap.mmap(-1, slots * _EVENT.size + 16)
         data_at, self._iocb_at = _address(self.buffers), _address(iocbs)
-        for request in range(slots * 2):
-            slot, opcode = divmod(request, 2)
-            data = data_at + slot * BLOCK_BYTES
-            _IOCB.pack_into(
-                iocbs, request * _IOCB.size, request, 0, 0, opcode, 0, fd, data, BLOCK_BYTES, 0, 0, 0, 0
-            )
+        for slot in range(slots):
+            data = (data_at + slot * BLOCK_BYTES, BLOCK_BYTES)
+            for kind, opcode, memory in ((0, _PREAD, data), (1, _PWRITE, data), (2, _FDSYNC, (0, 0))):
+                request = slot * REQUESTS + kind
+                iocb = (request, 0, 0, opcode, 0, fd, *memory, 0, 0, 0, 0)
+                _IOCB.pack_into(iocbs, request * _IOCB.size, *iocb)
         self.offsets = memoryview(iocbs).cast("q")[_OFFSET_WORD::_WORDS]
-        self.pointers = [self._iocb_at + request * _IOCB.size for request in range(slots * 2)]
+        self.pointers = [self._iocb_at + request * _IOCB.size for request in range(slots * REQUESTS)]
         self.queue = memoryview(queue).cast("q")
         self._queue_at = ctypes.c_void_p(_address(queue))
         self._event_bytes = memoryview(events)

@@ -14,10 +14,10 @@ from time import monotonic_ns
 from zlib import crc32
 
 from jepsen_blk.stamp import BLOCK_BYTES, MAGIC, SEQUENCE_BITS, STAMP_BYTES
-from workloads.agent.aio import Aio
+from workloads.agent.aio import REQUESTS, Aio
 from workloads.agent.link import Outbox
 from workloads.agent.observe import observe
-from workloads.agent.operations import BURST, FOLLOW, KIND_BITS, READ, SWEEP, WRITE, Source
+from workloads.agent.operations import BURST, FLUSH, FOLLOW, KIND_BITS, READ, SWEEP, WRITE, Source
 
 MAX_DEPTH = 256
 _SLOTS = 3
@@ -64,9 +64,9 @@ class Engine:
         self._frame = bytearray(_FRAME_BYTES)
         self._framed_bytes = 0
         self._emitted = 0
-        self._requests = [_NOTHING] * (_SLOTS * MAX_DEPTH * 2)
+        self._requests = [_NOTHING] * (_SLOTS * MAX_DEPTH * REQUESTS)
         """Block, value and kind of each request that is prepared or in flight."""
-        self._starts = [0] * (_SLOTS * MAX_DEPTH * 2)
+        self._starts = [0] * (_SLOTS * MAX_DEPTH * REQUESTS)
         self._ready: list[int] = []
         self._idle: list[int] = []
         self._depth = 0
@@ -163,19 +163,19 @@ class Engine:
             for request, result in done:
                 block, value, kind = requests[request]
                 requests[request] = nothing
-                slot = request >> 1
+                slot = request >> 2
                 idle.append(slot)
                 outcome = 0
                 if value:
                     busy[block] = 0
                 if result != whole:
-                    outcome = _INFO
+                    outcome = _INFO if result or kind != FLUSH else 0
                 elif not value:
                     at = slot << shift
                     value = observe(buffers[at : at + whole], run)
                 if kind > WRITE and self._follow(block, kind):
                     continue
-                pack_row(frame, framed, request & 1, outcome, slot, block, value, starts[request], now_ns)
+                pack_row(frame, framed, request & 3, outcome, slot, block, value, starts[request], now_ns)
                 framed += row_bytes
                 if framed == frame_bytes:
                     self._emit(framed)
@@ -204,10 +204,10 @@ class Engine:
                         at = slot << shift
                         buffers[at : at + whole] = (pack_head(magic, crc(body)) + body) * repeat
                         busy[block] = 1
-                        request = slot << 1 | 1
+                        request = slot << 2 | 1
                         requests[request] = (block, first_value + sequence, kind)
                     else:
-                        request = slot << 1
+                        request = slot << 2 | kind & FLUSH
                         requests[request] = (block, 0, kind)
                     offsets[request] = block << shift
                     ready.append(request)
@@ -230,7 +230,7 @@ class Engine:
         for request, (block, value, kind) in enumerate(self._requests):
             if kind not in (_ABANDONED, _IDLE):
                 self._requests[request] = (block, value, _ABANDONED)
-                row = (request & 1, _INFO, request >> 1, block, value, self._starts[request], _PENDING)
+                row = (request & 3, _INFO, request >> 2, block, value, self._starts[request], _PENDING)
                 _pack_row(self._frame, self._framed_bytes, *row)
                 self._framed_bytes += _ROW_BYTES
                 if self._framed_bytes == _FRAME_BYTES:
@@ -252,7 +252,7 @@ class Engine:
         self._idle = [
             slot
             for slot in reversed(range(_SLOTS * depth))
-            if self._requests[slot << 1] is self._requests[slot << 1 | 1] is _NOTHING
+            if all(self._requests[slot << 2 | f] is _NOTHING for f in range(REQUESTS))
         ]
         self._aio.limit(depth)
 

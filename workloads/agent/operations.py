@@ -8,11 +8,13 @@ from typing import Protocol
 READ = 0
 SWEEP = 1
 """A read of the sweep over every block."""
-WRITE = 2
+FLUSH = 2
+"""A flush of the whole disk; its block is 0."""
+WRITE = 3
 """This kind and those above it are writes."""
-BURST = 3
+BURST = 4
 """A write to be followed, once it completes, by another write of the block and then a read."""
-FOLLOW = 4
+FOLLOW = 5
 """The second write of a burst; a read of its block comes next."""
 KIND_BITS = 3
 """An operation is the integer `block << KIND_BITS | kind`."""

@@ -3,17 +3,17 @@
 What the checker needs is overwrites that are read soon after: a hot set, so that blocks are
 rewritten while an older write may still be alive somewhere, and bursts (A, then A' as soon as A
 completes, then a read), the shape of the founding case. Operations are drawn in batches, since
-drawing one costs more when asked for one at a time.
+drawing one costs more when asked for one at a time. Flushes, where the storage has something to flush, take
+the place of operations that were drawn.
 """
 
 from _random import Random
 from typing import Any
 
-from workloads.agent.operations import BURST, KIND_BITS, READ, WRITE
+from workloads.agent.operations import BURST, FLUSH, KIND_BITS, READ, WRITE
 
 _BATCH = 256
 _DRAW_BITS = 32
-_DRAW_BYTES = _BATCH * 2 * _DRAW_BITS // 8
 
 
 class Register:
@@ -29,6 +29,7 @@ class Register:
         reads, bursts = float(workload["read_fraction"]), float(workload["burst_fraction"])
         bounds = (hot * reads, hot * (reads + (1 - reads) * bursts), hot, hot + (1 - hot) * reads)
         self._bounds = tuple(int(bound * (1 << _DRAW_BITS)) for bound in bounds)
+        self._flush_bound = int(float(workload["flush_fraction"]) * (1 << _DRAW_BITS))
 
     def batch(self) -> list[int]:
         """Return the next operations; the last of the list is to be done first.
@@ -37,8 +38,7 @@ class Register:
         """
         hot_blocks, cold_blocks = self.hot_blocks, self.blocks - self.hot_blocks
         hot_read, hot_burst, hot, cold_read = self._bounds
-        drawn = self._draw(_DRAW_BYTES * 8).to_bytes(_DRAW_BYTES, "little")
-        words = memoryview(drawn).cast("I").tolist()
+        words = self._words(2 * _BATCH)
         batch = []
         for which, place in zip(words[::2], words[1::2], strict=True):
             if which < hot:
@@ -47,4 +47,11 @@ class Register:
             else:
                 kind = READ if which < cold_read else WRITE
                 batch.append((hot_blocks + (place * cold_blocks >> _DRAW_BITS)) << KIND_BITS | kind)
+        if self._flush_bound:
+            draws = zip(self._words(_BATCH), batch, strict=True)
+            batch = [FLUSH if draw < self._flush_bound else operation for draw, operation in draws]
         return batch
+
+    def _words(self, count: int) -> list[int]:
+        size = count * _DRAW_BITS // 8
+        return memoryview(self._draw(size * 8).to_bytes(size, "little")).cast("I").tolist()

@@ -8,7 +8,7 @@ from _random import Random
 from collections.abc import Callable
 from typing import Any
 
-from workloads.agent.operations import BURST, KIND_BITS, READ, WRITE
+from workloads.agent.operations import BURST, FLUSH, KIND_BITS, READ, WRITE
 
 CLASS = "Workload"
 """What the class is called that the source defines; it is made as `Workload(random, options)`."""
@@ -79,7 +79,7 @@ class Sent:
             return _HARMLESS[:]
         if odd or not batch:
             self.failure = f"workload {self._name!r}: batch(): " + (
-                f"{odd[0]!r} is no `block << KIND_BITS | kind` of a read, write or burst within "
+                f"{odd[0]!r} is no `block << KIND_BITS | kind` of a read, flush, write or burst within "
                 f"{self.blocks} blocks"
                 if odd
                 else "it returned no operation"
@@ -88,10 +88,9 @@ class Sent:
         return batch
 
     def _is_operation(self, operation: Any) -> bool:
-        return (
-            type(operation) is int
-            and 0 <= operation >> KIND_BITS < self.blocks
-            and operation & ((1 << KIND_BITS) - 1) in _KINDS
+        return type(operation) is int and (
+            operation == FLUSH
+            or (0 <= operation >> KIND_BITS < self.blocks and operation & ((1 << KIND_BITS) - 1) in _KINDS)
         )
 
 

@@ -120,7 +120,13 @@ async def prepare_local_lab(spec: Spec) -> PreparedLocalLab:
         refuse_used_device(spec.storage.backing, spec.size_bytes)
     accelerator = await asyncio.to_thread(choose, spec.guest.accelerator)
     image = await asyncio.to_thread(ensure_image, spec.guest.kernel)
-    machine = Machine(image, accelerator.name, spec.guest.memory_mb, spec.guest.disk_errors)
+    machine = Machine(
+        image,
+        accelerator.name,
+        spec.guest.memory_mb,
+        spec.guest.disk_errors,
+        write_cache=spec.storage.cache == "volatile",
+    )
     version = await first_line(BINARY, "--version")
     snapshot = await ensure_snapshot(machine, spec.size_bytes, version)
     environment = await describe_environment(machine, version, accelerator.why)

@@ -34,7 +34,7 @@ _TCG_CPU = "max,erms=off,pku=off,smap=off,la57=off"
 """Without what costs TCG more than it gives a test (a sixth of the throughput): `rep movsb` byte by byte, a
 TLB flush for protection keys at each context switch, a lookup after each of SMAP's switches, a fifth page
 level."""
-_DISK_OPTIONS = "write-cache=off,request-merging=off"
+_DISK_OPTIONS = "request-merging=off"
 """One request of the guest is one on the wire. No thread of its own: QEMU would drain it before it reports
 the stop, and what was in flight then could not be counted."""
 _ERROR_OPTIONS = {
@@ -52,10 +52,14 @@ class Machine:
     accelerator: str
     memory_mb: int
     disk_errors: str = "stop"
+    write_cache: bool = False
+    """Whether the guest sees a disk with a volatile cache, and flushes it; if not, its writes carry FUA where
+    the storage has that."""
 
     def argv(self, name: str, agent_socket: Path, console: Path, disk: Sequence[str]) -> list[str]:
         """Build QEMU's command line; `disk` is the -blockdev of node name "disk"."""
         disk_options = f"{_ERROR_OPTIONS[self.disk_errors]},{_DISK_OPTIONS}"
+        disk_options += f",write-cache={'on' if self.write_cache else 'off'}"
         accelerator = "kvm" if self.accelerator == "kvm" else _TCG
         return [
             *(BINARY, "-name", f"jepsen-blk-{name}", "-nodefaults", "-no-user-config", "-no-reboot"),

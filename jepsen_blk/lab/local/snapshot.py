@@ -27,7 +27,8 @@ async def ensure_snapshot(machine: Machine, size_bytes: int, qemu_version: str) 
 
     Raises LabError when the guest does not boot; its console is named in the message.
     """
-    inputs = f"{machine.image.key}:{machine.accelerator}:{machine.memory_mb}:{size_bytes}:{qemu_version}"
+    hardware = f"{machine.accelerator}:{machine.memory_mb}:{machine.write_cache}"
+    inputs = f"{machine.image.key}:{hardware}:{size_bytes}:{qemu_version}"
     code = Path(__file__).with_name("qemu.py").read_bytes()
     key = hashlib.sha256(inputs.encode() + code).hexdigest()[:16]
     path = cache_dir() / f"snapshot-{key}.state"

@@ -23,6 +23,7 @@ from jepsen_blk.storage.servers import (
     qemu_storage_daemon_argv,
     wait_listening,
 )
+from jepsen_blk.storage.target.cache import lose_cache
 
 _POLICY_PORT = 10809
 _PROXY_PORTS = {"x": 10811, "y": 10812}
@@ -40,8 +41,14 @@ def storage_ports(kind: Kind) -> dict[str, int]:
 class LocalStorage:
     """The servers on the storage node, and their control; implements lab.seams.StorageServers."""
 
-    def __init__(self, launch: Callable[[], Awaitable[list[LocalProcess]]], control: StorageControl) -> None:
+    def __init__(
+        self,
+        launch: Callable[[], Awaitable[list[LocalProcess]]],
+        forget: Callable[[], int],
+        control: StorageControl,
+    ) -> None:
         self._launch = launch
+        self._forget = forget
         self._processes: list[LocalProcess] = []
         self.control = control
 
@@ -58,47 +65,70 @@ class LocalStorage:
         while self._processes:
             await self._processes.pop().kill()
 
+    async def lose_cache(self) -> int:
+        """Lose the volatile cache of the servers that were stopped; return how many blocks it took along."""
+        if self._processes:
+            raise LabError("the storage's servers still run: its cache is lost when the power is")
+        return self._forget()
+
 
 async def start_storage(
     spec: Spec, node: LocalNode, address: str, namespaces: Namespaces, run_dir: Path
 ) -> LocalStorage:
     """Start the servers, their logs in `run_dir`, and return them once they answer."""
-    socket, log = namespaces.inner_run_dir / "storage.sock", run_dir / "target.jsonl"
+    inner, log = namespaces.inner_run_dir, run_dir / "target.jsonl"
     listens = {name: Listen(address, port) for name, port in storage_ports(spec.storage.kind).items()}
     if spec.storage.kind == "qemu-storage-daemon":
         with _image(namespaces.run_dir).open("wb") as file:
             file.truncate(spec.size_bytes)
 
+    def forget() -> int:
+        return lose_cache(_cache(namespaces.run_dir), spec.size_bytes)
+
     async def launch() -> list[LocalProcess]:
         processes = []
         if spec.storage.kind == "policy":
-            argv = policy_target_argv(Listen(address, _POLICY_PORT), _policy_target(spec, socket, log))
+            argv = policy_target_argv(Listen(address, _POLICY_PORT), _policy_target(spec, inner, log))
         else:
             stock_log = run_dir / "logs/stock-server.log"
             processes.append(await _start_stock(spec, node, namespaces, stock_log))
-            argv = proxy_argv(listens, _STOCK, socket, log)
+            argv = proxy_argv(listens, _STOCK, _control(inner), log)
         processes.append(await node.start(argv, log=run_dir / "logs/storage.log"))
         return processes
 
-    storage = LocalStorage(launch, StorageControl(namespaces.run_dir / "storage.sock"))
+    storage = LocalStorage(launch, forget, StorageControl(_control(namespaces.run_dir)))
     await storage.start()
     return storage
 
 
-def _policy_target(spec: Spec, socket: Path, log: Path) -> PolicyTarget:
+def _policy_target(spec: Spec, inner_run_dir: Path, log: Path) -> PolicyTarget:
+    """Describe the target; what is to survive the loss of a cache is in a file of the lab's at least."""
+    storage = spec.storage
+    volatile = storage.cache == "volatile"
+    backing = storage.backing.resolve() if storage.backing else None
     return PolicyTarget(
         size_bytes=spec.size_bytes,
-        conflict=spec.storage.conflict,
-        latency_ms=spec.storage.write_latency_ms,
-        flush=spec.storage.flush,
-        control=socket,
+        conflict=storage.conflict,
+        latency_ms=storage.write_latency_ms,
+        flush=storage.flush,
+        control=_control(inner_run_dir),
         log=log,
-        backing=spec.storage.backing.resolve() if spec.storage.backing else None,
+        backing=backing or (_image(inner_run_dir) if volatile else None),
+        cache=_cache(inner_run_dir) if volatile else None,
+        ignore_flush=storage.ignore_flush,
     )
+
+
+def _control(run_dir: Path) -> Path:
+    return run_dir / "storage.sock"
 
 
 def _image(run_dir: Path) -> Path:
     return run_dir / "disk.img"
+
+
+def _cache(run_dir: Path) -> Path:
+    return run_dir / "cache.img"
 
 
 async def _start_stock(spec: Spec, node: LocalNode, namespaces: Namespaces, log: Path) -> LocalProcess:

@@ -28,6 +28,7 @@ from jepsen_blk.history.rows import concatenate, lines, merge_marks, select
 from jepsen_blk.history.rules import cannot_read
 
 Say = Callable[[str], None]
+Look = Callable[[History], None]
 _SHARE = 0.6
 """Of the available memory, what reading and checking a whole history may take."""
 _ROW_BYTES = 300
@@ -39,6 +40,10 @@ _MEMINFO = Path("/proc/meminfo")
 
 def silent(_line: str) -> None:
     """Say nothing."""
+
+
+def unseen(_history: History) -> None:
+    """Look at nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +84,28 @@ class Checked:
 
 
 def check_stored(
-    path: Path, form: Form, deadline: Deadline, capacity: Capacity | None = None, say: Say = silent
+    path: Path,
+    form: Form,
+    deadline: Deadline,
+    capacity: Capacity | None = None,
+    say: Say = silent,
+    look: Look = unseen,
 ) -> Checked:
     """Check a file; `say` is told how far a check from disk is. `capacity`: None for the machine's.
+
+    `look` is shown every operation once, in one history or in parts of it, before it is judged.
 
     Raises HistoryError on a malformed file, UserError if not even the windows fit.
     """
     capacity = capacity or Capacity.of_machine()
     large = form.large
     if large is None or capacity.holds(_need_bytes(path, large)):
-        return _check_whole(path, form, deadline)
-    parts = _StoredParts(path, large, capacity.part_rows, say)
+        return _check_whole(path, form, deadline, look)
+    parts = _StoredParts(path, large, capacity.part_rows, say, look)
     surveyed = survey(parts)
     if surveyed.marks.crashes:
         _require_memory(path, large, capacity.available_bytes, "a history with a power loss is checked whole")
-        return _check_whole(path, form, deadline)
+        return _check_whole(path, form, deadline, unseen)
     if surveyed.again and large.written_again:
         value, line = surveyed.again
         raise large.written_again(path, value, line, _first_line(parts, value))
@@ -127,9 +139,10 @@ def read_around(
     return concatenate(found)
 
 
-def _check_whole(path: Path, form: Form, deadline: Deadline) -> Checked:
+def _check_whole(path: Path, form: Form, deadline: Deadline, look: Look) -> Checked:
     stored = form.read(path)
     history = stored.history
+    look(history)
     result = check(history, deadline)
     return Checked(result, Tally.of(history), history.lost_tails, stored.doubts, stored.notes)
 
@@ -159,12 +172,16 @@ def _first_line(parts: Parts, value: int) -> int:
 
 @dataclass(slots=True)
 class _StoredParts:
-    """The parts of a file; each time they are read is a pass, of which is told how far it is."""
+    """The parts of a file; each time they are read is a pass, of which is told how far it is.
+
+    They are shown to `look` in the first pass.
+    """
 
     path: Path
     large: Large
     rows: int
     say: Say
+    look: Look
     passes: int = field(default=0, init=False)
 
     @property
@@ -175,6 +192,8 @@ class _StoredParts:
         self.passes += 1
         begin, ops, told = time.monotonic(), 0, 0.0
         for part in self.large.parts(self.path, self.rows):
+            if self.passes == 1:
+                self.look(part.history)
             yield part
             ops += len(part.history)
             if part.share >= told + _TOLD_EACH:

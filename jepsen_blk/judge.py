@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jepsen_blk.blackout import account
+from jepsen_blk.blackout import Blackouts
 from jepsen_blk.capacity import Capacity, Checked, Say, check_stored, silent
 from jepsen_blk.checker.blame import explain
 from jepsen_blk.checker.tally import Tally
@@ -54,12 +54,14 @@ def judge_run(
     spec = load_stored_spec(run_dir / SPEC)
     events = tuple(read_events(run_dir / EVENTS))
     log = run_dir / TARGET_LOG
-    migrations = tuple(account(events, log))
+    blackouts = Blackouts(events, log)
     faults = tuple(_faults(events))
     stopped = next(
         (event for event in events if (event.source, event.phase) == ("schedule", "stopped")), None
     )
-    checked = check_stored(run_dir / JOURNAL, RUN_JOURNAL, deadline or spec.deadline, capacity, say)
+    effect = deadline or spec.deadline
+    checked = check_stored(run_dir / JOURNAL, RUN_JOURNAL, effect, capacity, say, blackouts.look)
+    migrations = blackouts.results()
     results: dict[str, Any] = checked.result.to_json()
     for anomaly, shown in zip(checked.result.anomalies, results["anomalies"], strict=True):
         blame = explain(anomaly, log)
@@ -74,7 +76,7 @@ def judge_run(
         results["verdict"] = "unknown"
     if stopped:
         results["notes"] = [_how_stopped(spec, stopped.time_ns - events[0].time_ns, len(faults))]
-    results["migrations"] = list(migrations)
+    results["migrations"] = migrations
     results["faults"] = [asdict(fault) for fault in faults]
     results["workload"] = _workload(checked.tally)
     results["duration_s"] = round((events[-1].time_ns - events[0].time_ns) / 1e9, 3) if events else 0.0

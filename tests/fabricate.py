@@ -163,7 +163,8 @@ class Fabric:
             if key == ("migration", "end"):
                 at = event["time_ns"]
                 move = next(move for move in results["migrations"] if move["end_ns"] == at)
-                counted = ("in_flight", "reissued", "pause_ms", "first_write_ms", "stall_ms")
+                counted = {"in_flight", "reissued", "overlap", "indeterminate"}
+                counted |= {"pause_ms", "first_write_ms", "stall_ms"}
                 event["data"] = {k: v for k, v in move.items() if k not in counted}
             complete.append(event)
             if key in (("fault", "healed"), ("fault", "failed")):
@@ -255,6 +256,8 @@ def _migration(
         "downtime_ms": 38.0,
         "in_flight": in_flight,
         "reissued": reissued,
+        "overlap": reissued,
+        "indeterminate": 0,
         "pause_ms": end_ms - stopped_ms + 45.0,
         "first_write_ms": end_ms - stopped_ms + 47.0,
         "stall_ms": end_ms - stopped_ms + 52.5,

@@ -6,10 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from fabricate import journal_rows, passing_run, write_journal
+from histories import INFO, Op, history, read
+from histories import write as op
 
-from jepsen_blk.blackout import account
+from jepsen_blk.blackout import Blackouts
+from jepsen_blk.capacity import Capacity
 from jepsen_blk.history.events import Event
+from jepsen_blk.history.record import PENDING, F, History
+from jepsen_blk.judge import judge_run
 
 MS = 1_000_000
 MOVE = {
@@ -32,11 +39,17 @@ def write(node: str, value: int, received_ms: int, done_ms: int, f: str = "write
 
 
 def accounted(
-    folder: Path, *entries: dict[str, Any], events: tuple[Event, ...] = (END, RESUME)
+    folder: Path,
+    *entries: dict[str, Any],
+    events: tuple[Event, ...] = (END, RESUME),
+    parts: tuple[History, ...] = (),
 ) -> dict[str, Any]:
     log = folder / "target.jsonl"
     log.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + '{"f":"wri')
-    (move,) = account(events, log)
+    blackouts = Blackouts(events, log)
+    for part in parts:
+        blackouts.look(part)
+    (move,) = blackouts.results()
     return move
 
 
@@ -78,7 +91,7 @@ def test_a_blackout_is_told_for_the_guest_its_first_write_and_the_storage(tmp_pa
 def test_what_did_not_happen_is_none_and_not_nought(tmp_path: Path) -> None:
     move = accounted(tmp_path, write("x", 1, 80, 97), events=(END,))
     assert (move["pause_ms"], move["first_write_ms"], move["stall_ms"]) == (None, None, None)
-    (alone,) = account((END, RESUME), tmp_path / "no log")
+    (alone,) = Blackouts((END, RESUME), tmp_path / "no log").results()
     assert (alone["in_flight"], alone["pause_ms"]) == (0, 50)
 
 
@@ -95,5 +108,74 @@ def test_a_guest_that_ran_on_only_after_a_later_migration_has_no_pause_of_the_fi
         Event(230 * MS, "migration", "precopy", "resume", "x", {}),
     )
     log = tmp_path / "target.jsonl"
-    pauses = [move["pause_ms"] for move in account(events, log)]
+    pauses = [move["pause_ms"] for move in Blackouts(events, log).results()]
     assert pauses == ([None, 50] if second else [50, 50])
+
+
+def test_writes_that_the_destinations_first_write_met_at_the_storage_overlap_with_it(tmp_path: Path) -> None:
+    met = [write("x", 1, 90, 161), write("x", 1, 95, 300), write("x", 2, 120, 165)]
+    over = [write("x", 3, 90, 160), write("x", 4, 161, 170), write("y", 5, 20, 200), write("z", 6, 90, 200)]
+    first = [write("y", 7, 170, 171), write("y", 8, 160, 190), write("y", 9, 50, 55)]
+    assert accounted(tmp_path, *met, *over, *first)["overlap"] == 2
+    assert accounted(tmp_path, *met, *over)["overlap"] == 0
+
+
+# The guest's clock is 1000 ms behind and stands still while the guest does: the stop is at its -900.
+SENT = [write("x", 1, 80, 85), write("x", 2, 98, 300), write("y", 3, 170, 172), write("y", 2, 165, 171)]
+SENT_OPS = [op(1, -921, -914), op(2, -903, -891), op(3, -894, -890)]
+
+
+def indeterminate(folder: Path, *ops: Op, log: list[dict[str, Any]] | None = None, parts: int = 1) -> Any:
+    rows = [
+        row._replace(start=row.start * MS, finish=None if row.finish is None else row.finish * MS)
+        for row in ops
+    ]
+    split = tuple(history(rows[number::parts]) for number in range(parts))
+    return accounted(folder, *(SENT if log is None else log), parts=split)["indeterminate"]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_operations_that_cross_the_stop_and_whose_outcome_nobody_knows_are_indeterminate(
+    tmp_path: Path, parts: int
+) -> None:
+    across = [
+        *(op(11, -950, None, outcome=INFO), op(12, -901, None, outcome=INFO)),
+        *(op(13, -950, -880, outcome=INFO), read(0, -950, None, outcome=INFO)),
+    ]
+    before = op(21, -950, -910, outcome=INFO)
+    after = [op(22, -885, None, outcome=INFO), read(0, -885, -880, outcome=INFO)]
+    known = [op(23, -950, -880), read(0, -950, -880)]
+    other = op(24, -950, None, outcome=INFO, boot=1)
+    ops = [*across, before, *after, *known, other, *SENT_OPS]
+    assert indeterminate(tmp_path, *ops, parts=parts) == 4
+
+
+def test_without_a_write_of_the_source_nobody_can_tell_what_crossed_the_stop(tmp_path: Path) -> None:
+    lost = op(11, -950, None, outcome=INFO)
+    assert indeterminate(tmp_path, lost, *SENT_OPS, log=SENT[2:]) is None
+    assert indeterminate(tmp_path, lost) is None
+
+
+def test_a_guest_that_never_completed_a_write_again_has_all_it_left_open_indeterminate(
+    tmp_path: Path,
+) -> None:
+    lost = [op(11, -950, None, outcome=INFO), op(12, -880, None, outcome=INFO)]
+    assert indeterminate(tmp_path, *lost, *SENT_OPS, log=SENT[:2]) == 2
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_a_run_is_judged_with_what_its_history_left_indeterminate_at_each_migration(
+    tmp_path: Path, windows: bool
+) -> None:
+    run = passing_run(tmp_path / "run")
+    rows = journal_rows((run / "history.blk").read_bytes())
+    before = judge_run(run)["migrations"]
+    stop = int(rows["start"].min()) + 1_290 * MS
+    lost = np.flatnonzero((rows["f"] == F.WRITE) & (rows["start"] < stop))[-4:]
+    rows["outcome"][lost] = INFO
+    rows["finish"][lost] = PENDING
+    write_journal(run / "history.blk", rows)
+    small = Capacity(4_000_000, part_rows=2_000) if windows else None
+    moves = judge_run(run, capacity=small)["migrations"]
+    assert [move["indeterminate"] for move in before] == [0, 0, 0]
+    assert [move["indeterminate"] for move in moves] == [4, 4, 4]

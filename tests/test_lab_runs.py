@@ -36,6 +36,8 @@ def test_the_demonstration_ends_as_it_must(test: DemoTest, tmp_path: Path) -> No
 def test_the_late_copy_is_named_by_the_storage_log(tmp_path: Path) -> None:
     outcome = asyncio.run(run_test(demo_spec("case-2006", seed=2), tmp_path))
     (anomaly,) = outcome.results["anomalies"]
+    (migration,) = outcome.results["migrations"]
+    assert (migration["overlap"] >= 1, migration["indeterminate"]) == (True, 0)
     assert "was acknowledged, then write" in anomaly["text"]
     assert "of X, held" in anomaly["blame"]
     assert "after write" in anomaly["blame"]

@@ -136,6 +136,58 @@ def test_chart_data_is_what_it_was_after_parsing(tmp_path):
     assert EVIL in [band["name"] for band in data["bands"]]
 
 
+def stands_through(run_dir):
+    """Have a slow link stand from before the first fault of a run until after its last one."""
+    events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    number = 1
+    for event in events:
+        if event["source"] == "fault":
+            number += event["phase"] == "setup"
+            event["number"] = number
+            event["data"] |= {"during": 1} if event["phase"] == "setup" else {}
+    link = {"source": "fault", "name": "slow-link", "node": "x", "number": 1}
+    first, last = events[0]["time_ns"] - 10**8, events[-1]["time_ns"]
+    ended = {"proven": True, "healed": True, "why": ""}
+    before = [
+        {**link, "time_ns": first, "phase": phase, "data": {}} for phase in ("setup", "inject", "proven")
+    ]
+    after = [{**link, "time_ns": last, "phase": phase, "data": ended} for phase in ("healed", "over")]
+    lines = [*before, *events[:-1], *after, events[-1]]
+    (run_dir / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_fault_that_stands_is_drawn_above_those_that_come_during_it(tmp_path):
+    run_dir = passing_run(tmp_path / "run")
+    flat, _ = page_of(run_dir)
+    stands_through(run_dir)
+    write_results(run_dir, judge_run(run_dir))
+    page, source = page_of(run_dir)
+    bands = json.loads(re.search(r'id="charts">(.*?)</script>', source, re.DOTALL).group(1))["bands"]
+    faults = [(band["name"], band["depth"]) for band in bands if band["kind"] == "fault"]
+    assert faults == [("slow-link", 0), *[("migrate", 1)] * 3]
+    outer, *inner = (band for band in bands if band["kind"] == "fault")
+    assert all(outer["x0"] < band["x0"] and band["x1"] <= outer["x1"] for band in inner)
+    drawn = [float(attrs["y"]) for tag, attrs in page.tags if tag == "rect" and attrs.get("class") == "fault"]
+    assert len(set(drawn)) == 2
+    assert sorted(drawn)[1] - sorted(drawn)[0] >= 28
+    assert len({attrs["y"] for tag, attrs in flat.tags if attrs.get("class") == "fault"}) == 1
+    assert page.text.count("#1") == 3
+
+
+def test_a_migration_is_shown_with_what_overlapped_and_what_stayed_indeterminate(tmp_path):
+    run_dir = passing_run(tmp_path / "run")
+    results = json.loads((run_dir / "results.json").read_text())
+    results["migrations"][0] |= {"overlap": 4711, "indeterminate": 4712}
+    results["migrations"][1] |= {"overlap": None, "indeterminate": None}
+    for key in ("overlap", "indeterminate"):  # as of an earlier version
+        del results["migrations"][2][key]
+    (run_dir / "results.json").write_text(json.dumps(results))
+    _, source = page_of(run_dir)
+    rows = re.findall(r"<tr><td>\d</td><td>[xy]</td>.*?</tr>", source)
+    cells = [re.findall(r'<td class="n">([^<]*)</td>', row)[-2:] for row in rows]
+    assert cells == [["4711", "4712"], ["-", "-"], ["-", "-"]]
+
+
 def test_every_picture_has_a_title_and_a_description(tmp_path):
     page, _ = page_of(failing_run(tmp_path / "run"))
     ids = set(page.ids())

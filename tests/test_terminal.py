@@ -9,7 +9,7 @@ from fabricate import failing_run, passing_run, unknown_run
 from rich.console import Console
 
 from jepsen_blk.history.events import Event, read_events
-from jepsen_blk.report.terminal import LiveView, print_verdict, summary_table
+from jepsen_blk.report.terminal import LiveView, describe, print_verdict, summary_table
 from jepsen_blk.report.view import NullView, View
 
 
@@ -124,6 +124,26 @@ def test_the_verdict_is_printed_with_its_reasons_and_migrations(make, word, tmp_
     assert "writes in flight at switch-over" in text
     for part in [*results["reasons"], *(anomaly["text"] for anomaly in results["anomalies"])]:
         assert " ".join(part.split()) in text
+
+
+def test_what_overlapped_and_what_stayed_indeterminate_is_said_of_all_migrations():
+    console, out = plain()
+    moves = [
+        {"in_flight": 5, "reissued": 2, "overlap": 3, "indeterminate": 4},
+        {"in_flight": 4, "reissued": 0, "overlap": 0, "indeterminate": 3},
+        {"in_flight": 1, "reissued": 0, "overlap": 1, "indeterminate": None},
+        {"in_flight": 2, "reissued": 1},
+    ]
+    print_verdict({"verdict": "pass", "migrations": moves}, None, console)
+    text = " ".join(out.getvalue().split())
+    assert "4 migrations; writes in flight at switch-over: 5, 4, 1, 2; re-issued: 3; " in text
+    assert "still in flight when the destination's first write came: 4; " in text
+    assert "operations left indeterminate: at most 4" in text
+
+
+def test_a_fault_is_named_with_its_number_since_two_of_a_name_may_stand():
+    event = Event(0, "fault", "slow-link", "proven", "x", {"proof": "seen"}, number=2)
+    assert str(describe(event)) == "slow-link #2 proven on x: seen"
 
 
 def test_where_a_run_was_stopped_is_a_note():

@@ -103,13 +103,20 @@ def _charts(run: RunData) -> dict[str, Any]:
         "rate": {"x": _rounded(series.rate_time_ms / 1e3), "y": _rounded(series.rate_per_s)},
         "bands": [
             *(
-                {"name": b.name, "kind": "fault", "x0": b.begin_ms / 1e3, "x1": b.end_ms / 1e3}
+                {
+                    "name": b.name,
+                    "kind": "fault",
+                    "depth": b.depth,
+                    "x0": b.begin_ms / 1e3,
+                    "x1": b.end_ms / 1e3,
+                }
                 for b in run.bands
             ),
             *(
                 {
                     "name": f"{move.source} → {move.destination}",
                     "kind": "move",
+                    "depth": 0,
                     "x0": move.begin_ms / 1e3,
                     "x1": move.resumed_ms / 1e3,
                 }

@@ -84,7 +84,8 @@ class Copy:
 class Move:
     """A migration; times in ms of the run, `resumed_ms` when the guest ran on the destination.
 
-    `pause_ms`, `first_write_ms` and `stall_ms` as in blackout.py.
+    The counts and `pause_ms`, `first_write_ms` and `stall_ms` as in blackout.py; None in results of earlier
+    versions too.
     """
 
     source: str
@@ -98,6 +99,8 @@ class Move:
     downtime_ms: float
     in_flight: int
     reissued: int
+    overlap: int | None
+    indeterminate: int | None
     pause_ms: float | None
     first_write_ms: float | None
     stall_ms: float | None

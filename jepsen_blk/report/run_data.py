@@ -198,6 +198,8 @@ class _Loader:
                     downtime_ms=float(item.get("downtime_ms") or 0),
                     in_flight=int(item.get("in_flight") or 0),
                     reissued=int(item.get("reissued") or 0),
+                    overlap=item.get("overlap"),
+                    indeterminate=item.get("indeterminate"),
                     pause_ms=item.get("pause_ms"),
                     first_write_ms=item.get("first_write_ms"),
                     stall_ms=item.get("stall_ms"),

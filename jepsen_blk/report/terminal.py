@@ -249,8 +249,12 @@ def _migrations_line(results: Mapping[str, Any]) -> str:
     if not moves:
         return "no migration"
     flying = ", ".join(str(move.get("in_flight", 0)) for move in moves[:20])
-    again = sum(int(move.get("reissued") or 0) for move in moves)
+    again, beside = (sum(int(move.get(key) or 0) for move in moves) for key in ("reissued", "overlap"))
+    unsure = max(int(move.get("indeterminate") or 0) for move in moves)  # one stays so at all later ones
     what = "1 migration" if len(moves) == 1 else f"{len(moves)} migrations"
     stalls = [float(move["stall_ms"]) for move in moves if move.get("stall_ms") is not None]
     still = f"; writes stood still for {show_ms(max(stalls))}" if stalls else ""
-    return f"{what}; writes in flight at switch-over: {flying}; re-issued: {again}{still}"
+    return (
+        f"{what}; writes in flight at switch-over: {flying}; re-issued: {again}; still in flight when the "
+        f"destination's first write came: {beside}; operations left indeterminate: at most {unsure}{still}"
+    )

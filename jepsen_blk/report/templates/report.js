@@ -13,8 +13,9 @@
   })), ...seen.map((x) => ({
     type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: { width: 1.5, dash: "dash", color: tone("--bad") },
   }))];
+  const deepest = Math.max(0, ...data.bands.map((band) => band.depth));
   const names = () => [...(data.bands.length > 24 ? [] : data.bands).map((band) => ({
-    xref: "x", yref: "paper", x: band.x0, y: band.kind === "move" ? 1.0 : 1.08, xanchor: "left", yanchor: "bottom",
+    xref: "x", yref: "paper", x: band.x0, y: band.kind === "move" ? 1.0 : 1.08 + 0.08 * (deepest - band.depth), xanchor: "left", yanchor: "bottom",
     text: escape(band.name), showarrow: false, font: { size: 11, color: tone(band.kind === "move" ? "--move" : "--soft") },
   })), ...seen.map((x) => ({
     xref: "x", yref: "paper", x, y: 0.99, xanchor: "right", yanchor: "top",
@@ -22,7 +23,7 @@
   }))];
   const layout = (title, more) => ({
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: tone("--panel"), font: { color: tone("--ink"), size: 12 },
-    margin: { l: 60, r: 12, t: 46, b: 42 }, showlegend: false, shapes: shapes(), hovermode: "closest",
+    margin: { l: 60, r: 12, t: 46 + 22 * deepest, b: 42 }, showlegend: false, shapes: shapes(), hovermode: "closest",
     xaxis: { title: { text: "seconds since the run began" }, gridcolor: tone("--rule"), zeroline: false, range: [-data.end * 0.01, data.end * 1.01] },
     yaxis: { title: { text: title }, gridcolor: tone("--rule"), zeroline: false, ...more },
   });

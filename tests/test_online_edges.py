@@ -240,3 +240,15 @@ def test_a_value_written_again_is_an_alarm_of_the_block_that_it_was_written_to_a
 )
 def test_what_read_nothing_closes_nothing(kind: type, op: Op) -> None:
     assert fed(kind, ([write(1, 0, 5), op], 30), ([read(1, 40, 45)], 50)) == []
+
+
+@pytest.mark.parametrize("kind", IN_WINDOWS)
+def test_what_was_written_to_other_blocks_is_remembered_beyond_an_alarm(kind: type) -> None:
+    checker = kind(Deadline.FENCE)
+    assert not checker.feed_around(history([write(1, 0, 5), write(2, 0, 5, block=4)]), 6).size
+    stale = [write(3, 10, 15), read(1, 20, 25)]
+    assert checker.feed_around(history(stale), 26).tolist() == [0]
+    assert not checker.feed_around(history([read(2, 30, 35, block=4)]), 36).size
+    assert checker.feed_around(
+        history([write(5, 50, 55, block=4), read(2, 60, 65, block=4)]), 66
+    ).tolist() == [4]

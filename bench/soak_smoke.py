@@ -65,7 +65,7 @@ class Matrix:
 
 MATRICES = (
     Matrix("serialize", "preempt-abort", damages=False, without=("split-brain",)),
-    Matrix("ignore-second", "requeue", damages=True, without=("split-brain", "failover")),
+    Matrix("ignore-second", "requeue", damages=True, without=("split-brain", "failover", "orphan")),
 )
 
 

@@ -24,6 +24,7 @@ from nemesis.lost_path_migration import LostPathMigration
 from nemesis.migrate import Migrate
 from nemesis.migrate_cancel import MigrateCancel
 from nemesis.one_way import OneWay
+from nemesis.orphan import Orphan
 from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
 from nemesis.postcopy_loss import PostcopyLoss
@@ -38,7 +39,7 @@ from nemesis.storage_restart import StorageRestart
 FAULTS: dict[str, type[Any]] = {
     fault.name: fault
     for fault in (
-        *(Failover, Freeze, Hold, LostPathMigration, Pause),
+        *(Failover, Freeze, Hold, LostPathMigration, Orphan, Pause),
         *(Migrate, MigrateCancel, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
         *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),

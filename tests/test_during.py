@@ -230,6 +230,7 @@ TOGETHER = [
     (on("slow-storage"), on("lost-path-migration")),
     (on("slow-flush"), on("disk-full")),
     (on("slow-storage"), on("failover")),
+    (on("slow-storage"), on("orphan")),
     (LINK, on("migrate", mode="postcopy")),
     (LINK, on("path-loss")),
     (LINK, on("migrate-cancel")),
@@ -247,6 +248,7 @@ APART = [
     (on("loss"), on("lost-path-migration"), "both need the storage path"),
     (on("loss"), on("storage-restart"), "both need the storage path"),
     (on("loss"), on("failover"), "both need the storage path"),
+    (on("loss"), on("orphan"), "both need the storage path"),
     (on("path-loss", path="migration"), on("failover"), "it moves the guest"),
     (
         on("slow-storage"),

@@ -40,7 +40,8 @@ _SYSCTLS = {
     "net.ipv4.tcp_keepalive_probes": 2,
     "net.ipv4.tcp_retries2": 3,
 }
-"""QEMU's NBD client never times out by itself; with these a silent partition is an error after 3 s."""
+"""QEMU's NBD client never times out by itself; with these a silent partition is an error after 3 s. The
+storage node has none of them: it may keep a silent client's connection, and what that sent may still come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,8 @@ async def make_nodes(namespaces: Namespaces) -> dict[str, LocalNode]:
     nodes = {}
     for name in _HOSTS:
         nodes[name] = await namespaces.node(name)
-        await nodes[name].run(["sysctl", "-qw", *(f"{key}={value}" for key, value in _SYSCTLS.items())])
+        if name != STORAGE_NODE:
+            await nodes[name].run(["sysctl", "-qw", *(f"{key}={value}" for key, value in _SYSCTLS.items())])
         for path, prefix in _NETWORKS.items():
             if name == STORAGE_NODE and path is not Path_.STORAGE:
                 continue

@@ -16,6 +16,7 @@ from nemesis.failover import Failover
 from nemesis.fault import Fault
 from nemesis.flapping import Flapping
 from nemesis.freeze import Freeze
+from nemesis.held_bytes import HeldBytes
 from nemesis.hold import Hold
 from nemesis.io_error import IoError
 from nemesis.latency import LatePackets
@@ -39,7 +40,7 @@ from nemesis.storage_restart import StorageRestart
 FAULTS: dict[str, type[Any]] = {
     fault.name: fault
     for fault in (
-        *(Failover, Freeze, Hold, LostPathMigration, Orphan, Pause),
+        *(Failover, Freeze, HeldBytes, Hold, LostPathMigration, Orphan, Pause),
         *(Migrate, MigrateCancel, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
         *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),

@@ -166,6 +166,17 @@ def test_a_client_that_speaks_no_nbd_disturbs_nobody(rig: Rig, tmp_path: Path) -
     assert "no NBD request" in until(lambda: (tmp_path / "proxy.log").read_text())
 
 
+def test_what_a_client_never_heard_of_is_seen_to_come_again(rig: Rig) -> None:
+    x, y = rig.client("x"), rig.client("y")
+    rig.hold(x, "x", 3, A)
+    x.send_write(4, data_of(4, 9))
+    until(lambda: len(rig.in_flight("x")) == 2)
+    x.close()
+    assert [y.write(block, data) for block, data in ((3, A), (3, B))] == [0, 0]
+    assert rig.ask("reissues", node="y")["count"] == 1
+    until(lambda: not y.write(4, data_of(4, 9)) and rig.ask("reissues", node="y")["count"] == 2)
+
+
 def test_sigterm_ends_the_proxy_in_order_with_a_complete_log(rig: Rig) -> None:
     x = rig.client("x")
     assert x.write(3, B) == 0

@@ -203,6 +203,12 @@ class Storage(Protocol):
     async def wait_writes(self, node: str, block: int, count: int, timeout_s: float) -> None:
         """Return once `node` has had `count` writes to `block` completed since the hold caught its write."""
 
+    async def reissues(self, node: str) -> int:
+        """Return how many writes `node` has sent again, because it never learned of their end."""
+
+    async def wait_reissues(self, node: str, count: int, timeout_s: float) -> None:
+        """Return once `node` has sent `count` writes again."""
+
     async def release(self, hold: int) -> None:
         """Let the held write go on; an armed hold that caught nothing is disarmed."""
 

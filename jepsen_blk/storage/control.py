@@ -65,6 +65,14 @@ class StorageControl:
         """Return once `node` has had `count` writes to `block` completed since the hold caught its write."""
         await self._request("wait_writes", timeout_s, node=node, block=block, count=count)
 
+    async def reissues(self, node: str) -> int:
+        """Return how many writes `node` has sent again, because it never learned of their end."""
+        return int((await self._request("reissues", node=node))["count"])
+
+    async def wait_reissues(self, node: str, count: int, timeout_s: float) -> None:
+        """Return once `node` has sent `count` writes again."""
+        await self._request("wait_reissues", timeout_s, node=node, count=count)
+
     async def release(self, hold: int) -> None:
         """Let the held write go on; an armed hold that caught nothing is disarmed."""
         await self._request("release", hold=hold)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,6 +71,9 @@ class Ledger(Protocol):
 
     def ended(self, write: ProxiedWrite, *, failed: bool, why: str) -> None:
         """Note a reply, or the end of hope for one."""
+
+    def left(self, writes: Iterable[ProxiedWrite]) -> None:
+        """Note that the client left without having heard of these."""
 
     def next_id(self) -> int:
         """Return a fresh id for a write."""
@@ -135,6 +139,7 @@ class ParkedConnection:
 
     async def _settle(self, replies: asyncio.Task[None]) -> None:
         """The client has left: keep the server's side until what was sent or parked is answered."""
+        self._ledger.left(self._writes.values())
         while self._parked and not replies.done():
             await self._change_or(replies, None)
         deadline = time.monotonic() + LAST_REPLIES_S

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from jepsen_blk.storage.holds import HoldBook, HoldError
 from jepsen_blk.storage.log import TargetLog, WriteLine
 from jepsen_blk.storage.nbd_wire import Stream, WireError
 from jepsen_blk.storage.parking import ParkedConnection, ProxiedWrite
+from jepsen_blk.storage.reissues import Reissues
 from jepsen_blk.storage.requests import MAX_REQUEST_BYTES, RequestError, ok, parse_request, refused
 from jepsen_blk.storage.servers import Listen
 
@@ -44,6 +45,7 @@ class Proxy:
         self._server = server
         self._target_log = log
         self._holds = HoldBook()
+        self._reissues = Reissues()
         self._in_flight: dict[int, ProxiedWrite] = {}
         self._connections: set[ParkedConnection] = set()
         self._received = 0
@@ -62,11 +64,14 @@ class Proxy:
     def arrived(self, write: ProxiedWrite) -> None:
         """Note a write, and catch it if a hold waits for it."""
         self._in_flight[write.id] = write
+        if self._reissues.arrived(write.node, write.value):
+            self._notify()
         hold = self._holds.match(write.node, write.blocks)
         if hold is None:
             return
         write.hold = hold
         write.delivered = False
+        self._reissues.expect(write.value)
         self._counts["held"] += 1
         self._holds.catch(hold, write.blocks, write.describe())
         self._target_log.event(
@@ -100,12 +105,19 @@ class Proxy:
                 why,
             )
         )
+        if failed:
+            self._reissues.expect(write.value)
         if write.hold is not None:
             write.hold.landed = True
             self._target_log.flush()
         elif not failed:
             self._holds.completed(write.node, write.blocks)
         self._notify()
+
+    def left(self, writes: Iterable[ProxiedWrite]) -> None:
+        """Note that these may be sent again: their client left without having heard of them."""
+        for write in writes:
+            self._reissues.expect(write.value)
 
     async def serve(self, node: str, client: Stream) -> None:
         """Relay one connection of `node` until it is done."""
@@ -143,6 +155,8 @@ class Proxy:
             "hold": self._hold,
             "wait_held": self._wait_held,
             "wait_writes": self._wait_writes,
+            "reissues": self._count_reissues,
+            "wait_reissues": self._wait_reissues,
             "release": self._release,
             "wait_landed": self._wait_landed,
             "in_flight": self._describe_in_flight,
@@ -170,6 +184,13 @@ class Proxy:
 
     async def _wait_writes(self, node: str, block: int, count: int, timeout_s: float) -> dict[str, Any]:
         await self._await(lambda: self._holds.count(node, block) >= count, timeout_s)
+        return {}
+
+    async def _count_reissues(self, node: str) -> dict[str, Any]:
+        return {"count": self._reissues.count(node)}
+
+    async def _wait_reissues(self, node: str, count: int, timeout_s: float) -> dict[str, Any]:
+        await self._await(lambda: self._reissues.count(node) >= count, timeout_s)
         return {}
 
     async def _release(self, hold: int) -> dict[str, Any]:

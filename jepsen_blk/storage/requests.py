@@ -24,6 +24,8 @@ _FIELDS: dict[str, dict[str, str]] = {
     "hold": {"node": "name", "blocks": "numbers"},
     "wait_held": {**_HOLD, "timeout_s": "seconds"},
     "wait_writes": {"node": "name", "block": "number", "count": "number", "timeout_s": "seconds"},
+    "reissues": _NODE,
+    "wait_reissues": {**_NODE, "count": "number", "timeout_s": "seconds"},
     "release": _HOLD,
     "wait_landed": {**_HOLD, "timeout_s": "seconds"},
     "in_flight": _NODE,

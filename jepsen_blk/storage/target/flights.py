@@ -17,6 +17,7 @@ from typing import Any
 from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Write
 from jepsen_blk.storage.holds import Hold, HoldBook
 from jepsen_blk.storage.misbehaviour import Caught
+from jepsen_blk.storage.reissues import Reissues
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +61,7 @@ class Flights:
         self.lock = threading.Lock()
         self.arbiter = Arbiter(model)
         self.holds = HoldBook()
+        self.reissues = Reissues()
         self.pending: dict[int, Pending] = {}
         self.received = 0
         self._last_id = last_id

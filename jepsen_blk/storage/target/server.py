@@ -97,6 +97,9 @@ class Target:
             if connection.id not in self._open:
                 return
             self._open.discard(connection.id)
+            for pending in self._pending.values():
+                if pending.write.connection == connection.id:
+                    self._flights.reissues.expect(pending.value)
             self._flights.wake(self._arbiter.disconnect(connection.id))
         self._log.event("disconnect", node=connection.node, time=time.monotonic_ns())
 
@@ -122,6 +125,8 @@ class Target:
             write = Write(self._flights.next_id(), connection.node, connection.id, blocks)
             pending = Pending(write, value, process, received_ns)
             self._pending[write.id] = pending
+            if self._flights.reissues.arrived(write.node, value):
+                self._flights.notify()
             decision = self._arbiter.arrive(write)
             lingers = False
             if decision is Decision.APPLY or decision is Decision.WAIT:
@@ -158,6 +163,7 @@ class Target:
         if hold is None:
             return
         pending.hold = hold
+        self._flights.reissues.expect(pending.value)
         self._holds.catch(hold, write.blocks, pending.describe())
         self._counts["held"] += 1
         self._log.event(
@@ -209,6 +215,8 @@ class Target:
             del self._pending[write.id]
             self._flights.wake(self._arbiter.finish(write))
             self._counts[outcome if code else action] += 1
+            if code:
+                self._flights.reissues.expect(pending.value)
             self._log.write(
                 WriteLine(
                     write.id,

@@ -32,6 +32,8 @@ class Steering:
             "hold": self.hold,
             "wait_held": self.wait_held,
             "wait_writes": self.wait_writes,
+            "reissues": self.reissues,
+            "wait_reissues": self.wait_reissues,
             "release": self.release,
             "wait_landed": self.wait_landed,
             "in_flight": self.in_flight,
@@ -56,6 +58,17 @@ class Steering:
         """Wait until `node` has had `count` writes to `block` completed since the hold caught its write."""
         with self._flights.lock:
             self._flights.wait_for(lambda: self._flights.holds.count(node, block) >= count, timeout_s)
+        return {}
+
+    def reissues(self, node: str) -> dict[str, Any]:
+        """Count the writes that `node` has sent again."""
+        with self._flights.lock:
+            return {"count": self._flights.reissues.count(node)}
+
+    def wait_reissues(self, node: str, count: int, timeout_s: float) -> dict[str, Any]:
+        """Wait until `node` has sent `count` writes again."""
+        with self._flights.lock:
+            self._flights.wait_for(lambda: self._flights.reissues.count(node) >= count, timeout_s)
         return {}
 
     def release(self, hold: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from agent_rig import RUN, WORKLOAD, FaultyAio, direct_disk
 
-from jepsen_blk.history.record import PENDING, ROW
+from jepsen_blk.history.record import PENDING, ROW, F
 from workloads.agent import engine as engine_module
 from workloads.agent import service as service_module
 from workloads.agent.__main__ import main
@@ -131,6 +131,7 @@ def test_a_line_cut_short_does_not_swallow_the_next(host: Host) -> None:
         ("run", {"workload": {**WORKLOAD, "queue_depth": 1000}}, "queue_depth"),
         ("run", {"workload": {}}, "queue_depth"),
         ("read_all", {"timeout_s": 1}, "before run"),
+        ("issue", {"block": 1, "write": True, "timeout_s": 1}, "before run"),
     ],
 )
 def test_a_command_that_cannot_be_done_is_refused_with_the_reason(
@@ -219,6 +220,54 @@ def test_the_same_workload_again_goes_on_after_quiesce(host: Host) -> None:
     host.ask(4, "run", workload=WORKLOAD)
     host.until(lambda: host.rows() > before)
     assert host.ask(5, "quiesce", timeout_s=5)["indeterminate"] == 0
+
+
+def issue(host: Host, number: int, block: int, *, write: bool = True) -> dict[str, Any]:
+    return host.ask(number, "issue", block=block, write=write, timeout_s=5)
+
+
+def test_one_write_is_issued_with_its_value_and_read_back(host: Host) -> None:
+    host.begin()
+    host.until(lambda: host.frames)
+    before = host.ask(3, "quiesce", timeout_s=5)["operations"]
+    written = issue(host, 4, 7)
+    assert written["quiet"] is True
+    issue(host, 5, 7, write=False)
+    last = host.ask(6, "quiesce", timeout_s=5)
+    assert last["operations"] == before + 2
+    host.until(lambda: last["sequence"] in host.frames)
+    rows = np.frombuffer(b"".join(host.frames[number] for number in sorted(host.frames)), ROW)[-2:]
+    assert rows["f"].tolist() == [F.WRITE, F.READ]
+    assert rows["block"].tolist() == [7, 7]
+    assert rows["value"].tolist() == [written["value"]] * 2
+
+
+def test_one_operation_is_refused_while_the_workload_runs_or_for_no_block(host: Host) -> None:
+    host.begin()
+    assert "quiesce first" in issue(host, 3, 7)["error"]
+    host.ask(4, "quiesce", timeout_s=5)
+    assert f"0..{WORKLOAD['blocks'] - 1}" in issue(host, 5, WORKLOAD["blocks"])["error"]
+    assert issue(host, 6, 0)["quiet"] is True
+
+
+def test_a_write_is_issued_beside_one_in_flight_to_its_block_and_the_workload_goes_on_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "Aio", FaultyAio)
+    host = Host(tmp_path)
+    host.begin()
+    host.ask(3, "quiesce", timeout_s=5)
+    monkeypatch.setattr(FaultyAio, "silent", [7])
+    values = [issue(host, number, 7)["value"] for number in (4, 5)]
+    assert values[1] == values[0] + 1
+    assert host.ask(6, "quiesce", timeout_s=0)["in_flight"] == 2
+    assert "nothing is in flight" in host.ask(7, "run", workload=WORKLOAD)["error"]
+    monkeypatch.setattr(FaultyAio, "silent", [])
+    done = host.ask(8, "quiesce", timeout_s=5)
+    assert done["quiet"] is True
+    host.ask(9, "run", workload=WORKLOAD)
+    host.until(lambda: host.rows() > done["operations"])
+    host.socket.close()
 
 
 def test_quiesce_tells_that_something_is_still_in_flight_and_abandon_reports_it(

@@ -41,7 +41,7 @@ ROOMS = {
     ),
     "workloads.agent": ("jepsen_blk.stamp",),
     "nemesis": (
-        *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history.events"),
+        *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history"),
         *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec", "jepsen_blk.plugins"),
     ),
     "jepsen_blk.report": (

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from jepsen_blk.errors import InternalError, LabError
 from jepsen_blk.history.record import PENDING, ROW
+from jepsen_blk.lab.seams import Observer
 from workloads.agent.frames import ROWS, FrameReader
 from workloads.source import SentWorkload
 from workloads.stream import Arrival, RowStream
@@ -37,10 +37,6 @@ _ACK_AFTER_S = 0.5
 """Seldom, since each ack costs the guest a millisecond; but sooner than it sends again what is not acked."""
 _RESEND_AFTER_S = 0.2
 _SPLIT_BRAIN_LIMIT = 16
-
-Observer = Callable[[int, npt.NDArray[np.void]], None]
-"""Called with the boot and its next rows, shape (n,) of dtype ROW, once they are in the journal."""
-
 
 class Sink(Protocol):
     """Where the stream is kept; each call has it on disk (in the page cache) when it returns."""
@@ -67,7 +63,7 @@ class GuestLink:
         self.second_versions = 0
         self.split_brain: list[str] = []
         self._journal = journal
-        self._observers = tuple(observers)
+        self._observers = list(observers)
         self._sent = sent
         self._servers: list[asyncio.Server] = []
         self._connections: set[_Connection] = set()
@@ -153,6 +149,19 @@ class GuestLink:
         reply = await self._call("read_all", {"timeout_s": timeout_s}, timeout_s + _GRACE_S)
         if not reply["quiet"]:
             raise LabError(f"the guest on {self._node} could not read every block within {timeout_s:g} s")
+
+    async def issue(self, block: int, *, write: bool) -> int:
+        """Issue one operation of the quiesced guest; return the value of a write once it is in flight."""
+        fields = {"block": block, "write": write, "timeout_s": _CALL_TIMEOUT_S}
+        reply = await self._call("issue", fields, _CALL_TIMEOUT_S + _GRACE_S)
+        if not reply["quiet"]:
+            raise LabError(f"the guest on {self._node} could not issue an operation on block {block}")
+        return int(reply["value"])
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Show `observer` every row from now on; return what ends that."""
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
 
     async def abandon(self) -> int:
         """Report everything still in flight as indeterminate; return how many there were."""

@@ -7,11 +7,14 @@ these protocols is one piece of code on every lab. Every call is bounded in time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from jepsen_blk.lab.paths import Direction, Dropped, Echoes, Impairment, Path_
 from jepsen_blk.storage.holds import InFlight as InFlight  # part of the Storage seam
@@ -253,6 +256,10 @@ class StorageServers(Protocol):
         """Start what has ended, as it was started first, and return once it answers; no error if it runs."""
 
 
+Observer = Callable[[int, npt.NDArray[np.void]], None]
+"""Called with the boot and its next rows, shape (n,) of dtype ROW, once they are in the journal."""
+
+
 class Guest(Protocol):
     """The agent inside the guest, reached without crossing a network that a fault can cut."""
 
@@ -264,6 +271,12 @@ class Guest(Protocol):
 
     async def read_all(self, timeout_s: float) -> None:
         """Read every block once; returns when all reads have completed and been recorded."""
+
+    async def issue(self, block: int, *, write: bool) -> int:
+        """Issue one operation of the quiesced guest; return the value of a write once it is in flight."""
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Show `observer` every row from now on; return what ends that."""
 
     async def abandon(self) -> int:
         """Report everything still in flight as indeterminate; return how many there were."""

@@ -109,6 +109,29 @@ class Engine:
         self._source = None
         self._open(depth, [block << KIND_BITS | SWEEP for block in reversed(range(len(self._busy)))])
 
+    def issue(self, block: int, *, write: bool) -> None:
+        """Issue one operation on the block, also while a write to it is in flight.
+
+        Raises ValueError while the workload runs, or for a block that there is not.
+        """
+        if self._issuing:
+            raise ValueError("one operation cannot be told from others: quiesce first")
+        if not 0 <= block < len(self._busy):
+            raise ValueError(f"block {block} is not within 0..{len(self._busy) - 1}")
+        self._source = None
+        self._overlapping = True
+        self._open(MAX_DEPTH, [block << KIND_BITS | (WRITE if write else READ)])
+
+    @property
+    def issued(self) -> bool:
+        """Tell whether all that was to be issued is in flight, or was."""
+        return not (self._operations or self._ready)
+
+    @property
+    def last_value(self) -> int:
+        """The value of the last write that was prepared."""
+        return self._boot << SEQUENCE_BITS | self._sequence
+
     @property
     def completed(self) -> int:
         """Number of operations recorded."""

@@ -137,6 +137,11 @@ class Agent:
                 raise ValueError("read_all before run: how many blocks there are is not known")
             engine.sweep(self._workload["queue_depth"])
             self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))
+        elif do == "issue":
+            if self._register is None:
+                raise ValueError("issue before run: how many blocks there are is not known")
+            engine.issue(int(command["block"]), write=bool(command["write"]))
+            self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))
         elif do == "abandon":
             self._reply(number, count=engine.abandon())
         elif do == "bye":
@@ -182,12 +187,15 @@ class Agent:
     def _settle(self, engine: Engine, now_ns: int) -> None:
         """Answer the commands that waited for the engine and got what they waited for, or waited too long."""
         for number, (do, deadline_ns) in list(self._waiting.items()):
-            done = engine.swept if do == "read_all" else engine.in_flight == 0
+            if do == "issue":
+                done = engine.issued
+            else:
+                done = engine.swept if do == "read_all" else engine.in_flight == 0
             if done or now_ns >= deadline_ns:
                 del self._waiting[number]
-                if do == "read_all":
+                if do != "quiesce":
                     engine.stop()
-                self._reply(number, quiet=done)
+                self._reply(number, quiet=done, **({"value": engine.last_value} if do == "issue" else {}))
 
     def _reply(self, number: int, **result: object) -> None:
         """Answer with the result, the counters, and the last row frame that the answer stands on."""

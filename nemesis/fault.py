@@ -60,9 +60,23 @@ class Stage:
         return migration
 
     async def _hand_over(self, mode: str) -> Migration:
+        await self.begin_hand_over(mode)
+        return await self.finish_hand_over()
+
+    async def begin_hand_over(self, mode: str = "precopy", *, pause: bool = False) -> None:
+        """Begin to migrate the guest; with `pause` it waits for the hypervisor's `continue_migration`.
+
+        Whoever begins has to finish, whatever happens.
+        """
         source, destination = self.guest_node, self.other_node
         self.events.emit("migration", mode, "begin", node=source, destination=destination)
-        migration = await self.lab.hypervisor.migrate(source, destination, mode)
+        await self.lab.hypervisor.begin_migration(source, destination, mode, pause=pause)
+
+    async def finish_hand_over(self) -> Migration:
+        """Wait for the guest at the other node and let it run there under the test's handoff policy."""
+        source, destination = self.guest_node, self.other_node
+        migration = await self.lab.hypervisor.finish_migration(source)
+        mode = migration.mode
         self.events.emit("migration", mode, "stop", node=source, time_ns=migration.stopped_ns)
         self.events.emit(
             "migration", mode, "end", node=destination, time_ns=migration.end_ns, **asdict(migration)

@@ -60,7 +60,7 @@ class MigrateCancel:
 
     async def inject(self, stage: Stage) -> None:
         """Migrate up to the point, then break it off."""
-        await stage.lab.hypervisor.begin_migration(self._source, self._destination)
+        await stage.lab.hypervisor.begin_migration(self._source, self._destination, "unending")
         await self._reach(stage, self.point or 0.0)
         if self.by == "kill-destination":
             await stage.lab.hypervisor.kill(self._destination)

@@ -74,8 +74,10 @@ def test_a_post_copy_guest_works_before_its_memory_is_there(rig: LiveStage) -> N
 
 
 def test_a_pre_copy_in_its_place_is_no_post_copy(rig: LiveStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    migrate = rig.lab.hypervisor.migrate
-    monkeypatch.setattr(rig.lab.hypervisor, "migrate", lambda here, there, mode: migrate(here, there))
+    begin = rig.lab.hypervisor.begin_migration
+    monkeypatch.setattr(
+        rig.lab.hypervisor, "begin_migration", lambda here, there, mode, **how: begin(here, there, **how)
+    )
     over = rig.outcome("migrate", mode="postcopy")
     assert (over["proven"], over["healed"]) == (False, True)
     assert "its memory was there before it ran" in over["why"]

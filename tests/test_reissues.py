@@ -1,4 +1,4 @@
-"""Re-issues as the storage counts them: of what it held, failed, or lost with a connection; of nothing else."""
+"""Re-issues as the storage counts them: of what it held, failed, or lost with a connection."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ _ACK_AFTER_S = 0.5
 _RESEND_AFTER_S = 0.2
 _SPLIT_BRAIN_LIMIT = 16
 
+
 class Sink(Protocol):
     """Where the stream is kept; each call has it on disk (in the page cache) when it returns."""
 

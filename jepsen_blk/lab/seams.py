@@ -117,6 +117,9 @@ class MigrationPhase(StrEnum):
 
     NONE = "not begun"
     COPYING = "copying"
+    STOPPED = "stopping the guest"
+    """Its processors have stopped; what it has in flight may be waited for. It is waited for, never told."""
+    SWITCHOVER = "at the switch-over"
     POSTCOPY = "in post-copy"
     INTERRUPTED = "interrupted"
     COMPLETED = "completed"
@@ -145,14 +148,22 @@ class Hypervisor(Protocol):
     async def state(self, node: str) -> GuestState:
         """Ask the node for the guest's state."""
 
-    async def migrate(self, source: str, destination: str, mode: str = "precopy") -> Migration:
-        """Move the guest and return once the destination holds it (running, or stopped as it was).
+    async def begin_migration(
+        self, source: str, destination: str, mode: str = "precopy", *, pause: bool = False
+    ) -> None:
+        """Begin to move the guest; with `pause`, wait before the switch-over for `continue_migration`.
+
+        Mode "unending" goes on until it is broken off: it takes longer than the guest lets it.
+        """
+
+    async def continue_migration(self, source: str) -> None:
+        """Let a migration that waits at MigrationPhase.SWITCHOVER switch over."""
+
+    async def finish_migration(self, source: str) -> Migration:
+        """Return once the destination holds the guest (running, or stopped as it was).
 
         With mode "postcopy" the destination may still lack pages then: `wait_migration` tells their end.
         """
-
-    async def begin_migration(self, source: str, destination: str) -> None:
-        """Begin a migration that goes on until it is broken off: it takes longer than the guest lets it."""
 
     async def cancel_migration(self, source: str) -> None:
         """Cancel the migration, and return once the source says so."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.lab.local.migration import POSTCOPY, PRECOPY, UNENDING, Manner, MigrationRun
+from jepsen_blk.lab.local.migration import MANNERS, MigrationRun
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
 from jepsen_blk.lab.local.qemu import Machine, Qemu, nbd_disk
 from jepsen_blk.lab.paths import Path_
@@ -30,7 +30,6 @@ _RESUME_TIMEOUT_S = 10.0
 _POLL_S = 0.01
 _READ_DISK = 'qemu-io -d /machine/peripheral/disk0/virtio-backend "aio_read -q 0 4096"'
 """aio_read, since it alone enters the device's statistics: the monitor is told nothing of the result."""
-_MANNERS = {"precopy": PRECOPY, "postcopy": POSTCOPY}
 _STATES = {
     "running": GuestState.RUNNING,
     "paused": GuestState.PAUSED,
@@ -116,17 +115,32 @@ class QemuHypervisor:
                 raise error from None
             return GuestState.ABSENT
 
-    async def migrate(self, source: str, destination: str, mode: str = "precopy") -> Migration:
-        """Move the guest; returns once the destination holds it, stopped."""
-        if mode not in _MANNERS:
-            choices = ", ".join(_MANNERS)
+    async def begin_migration(
+        self, source: str, destination: str, mode: str = "precopy", *, pause: bool = False
+    ) -> None:
+        """Have a QEMU wait at the destination and begin to copy the guest to it."""
+        if mode not in MANNERS:
+            choices = ", ".join(MANNERS)
             raise LabError(f"migration mode {mode!r} is not offered by this lab; it has: {choices}")
         begin_ns = time.monotonic_ns()
-        run = await self._begin(source, destination, _MANNERS[mode])
-        if mode == "postcopy":
+        await self.prepare(destination)
+        address = self._places[destination].migration_address
+        run = MigrationRun(self._qemu(source), self._qemu(destination), address, mode, begin_ns)
+        self._runs[source] = self._runs[destination] = run
+        await run.begin(pause=pause)
+
+    async def continue_migration(self, source: str) -> None:
+        """Let a paused migration switch over."""
+        await self._run(source).go_on()
+
+    async def finish_migration(self, source: str) -> Migration:
+        """Return once the destination holds the guest, stopped."""
+        run = self._run(source)
+        postcopy = run.mode == "postcopy"
+        if postcopy:
             switched = {MigrationPhase.POSTCOPY, MigrationPhase.COMPLETED}
             await run.wait(run.old, switched, _MIGRATION_TIMEOUT_S)
-            what = f"the guest on {destination}"
+            what = f"the guest on {run.new.name}"
             await self._until(run.new, lambda status: status != "inmigrate", _MIGRATION_TIMEOUT_S, what)
         else:
             for qemu in (run.old, run.new):
@@ -136,23 +150,19 @@ class QemuHypervisor:
         stop = run.old.last_event("STOP")
         stopped_ns = stop.time_ns if stop else end_ns
         # What QEMU calls the downtime of a post-copy is not one.
-        downtime_ms = (end_ns - stopped_ns) / 1e6 if mode == "postcopy" else float(info.get("downtime", 0))
-        await self._attach(destination)
+        downtime_ms = (end_ns - stopped_ns) / 1e6 if postcopy else float(info.get("downtime", 0))
+        await self._attach(run.new.name)
         return Migration(
             source=source,
-            destination=destination,
-            mode=mode,
-            begin_ns=begin_ns,
+            destination=run.new.name,
+            mode=run.mode,
+            begin_ns=run.begin_ns,
             stopped_ns=stopped_ns,
             end_ns=end_ns,
             total_ms=float(info.get("total-time", 0)),
             downtime_ms=downtime_ms,
             transferred_bytes=int(info.get("ram", {}).get("transferred", 0)),
         )
-
-    async def begin_migration(self, source: str, destination: str) -> None:
-        """Begin a slow pre-copy that does not converge while the guest writes."""
-        await self._begin(source, destination, UNENDING)
 
     async def cancel_migration(self, source: str) -> None:
         """Cancel the migration, and return once the source says so."""
@@ -250,14 +260,6 @@ class QemuHypervisor:
             fds=fds,
         )
         return self._qemus[node]
-
-    async def _begin(self, source: str, destination: str, manner: Manner) -> MigrationRun:
-        await self.prepare(destination)
-        address = self._places[destination].migration_address
-        run = MigrationRun(self._qemu(source), self._qemu(destination), address)
-        self._runs[source] = self._runs[destination] = run
-        await run.begin(manner)
-        return run
 
     def _run(self, node: str) -> MigrationRun:
         run = self._runs.get(node)

@@ -19,6 +19,7 @@ from jepsen_blk.lab.seams import MigrationPhase, Progress
 _PORT = 4444
 _STATISTICS_TIMEOUT_S = 1.0
 _RECOVER_TIMEOUT_S = 10.0
+_SWITCHOVER_TIMEOUT_S = 10.0
 _POLL_S = 0.01
 _POSTCOPY_REMEDY = (
     "post-copy needs userfaultfd: set `sysctl -w vm.unprivileged_userfaultfd=1`, or test as root"
@@ -26,6 +27,8 @@ _POSTCOPY_REMEDY = (
 _PHASES = {
     "setup": MigrationPhase.COPYING,
     "active": MigrationPhase.COPYING,
+    "pre-switchover": MigrationPhase.SWITCHOVER,
+    "device": MigrationPhase.COPYING,
     "postcopy-active": MigrationPhase.POSTCOPY,
     "postcopy-paused": MigrationPhase.INTERRUPTED,
     "postcopy-recover": MigrationPhase.INTERRUPTED,
@@ -56,22 +59,27 @@ are still at the source."""
 UNENDING = Manner(max_bandwidth=32 << 20, downtime_limit_ms=0)
 """So that there is time to break it off: it would end once a working guest has not one dirty page."""
 
+MANNERS = {"precopy": PRECOPY, "postcopy": POSTCOPY, "unending": UNENDING}
+
 
 class MigrationRun:
     """One migration of the guest of `old` to `new`, which waits with `-incoming defer`."""
 
-    def __init__(self, old: Qemu, new: Qemu, address: str) -> None:
+    def __init__(self, old: Qemu, new: Qemu, address: str, mode: str, begin_ns: int) -> None:
         self.old = old
         self.new = new
+        self.mode = mode
+        self.begin_ns = begin_ns
         self._address = address
         self._port = _PORT
         self._after = {old: len(old.events), new: len(new.events)}
 
-    async def begin(self, manner: Manner) -> None:
+    async def begin(self, *, pause: bool) -> None:
         """Configure both sides and start; in post-copy the switch-over comes as soon as it can."""
-        await _configure(self.old, manner)
+        manner = MANNERS[self.mode]
+        await _configure(self.old, manner, pause=pause)
         try:
-            await _configure(self.new, manner)
+            await _configure(self.new, manner, pause=pause)
         except LabError as error:
             raise LabError(f"{error}; {_POSTCOPY_REMEDY}" if manner.postcopy else str(error)) from error
         await self.new.execute("migrate-incoming", {"uri": self._uri})
@@ -79,25 +87,29 @@ class MigrationRun:
         if manner.postcopy:
             await self.old.execute("migrate-start-postcopy")
 
+    async def go_on(self) -> None:
+        """Let it switch over, where it waits for that."""
+        await self.wait(self.old, {MigrationPhase.SWITCHOVER}, _SWITCHOVER_TIMEOUT_S)
+        await self.old.execute("migrate-continue", {"state": "pre-switchover"})
+
     def phase(self, qemu: Qemu) -> MigrationPhase:
         """Return what the side's last event says."""
         phases = [phase for event in qemu.events[self._after[qemu] :] if (phase := _phase(event))]
         return phases[-1] if phases else MigrationPhase.NONE
 
-    async def wait(self, qemu: Qemu, wanted: Collection[MigrationPhase], timeout_s: float) -> MigrationPhase:
-        """Return the side's first phase that is one of `wanted`; raise LabError for another end."""
+    async def wait(self, qemu: Qemu, wanted: Collection[MigrationPhase], timeout_s: float) -> None:
+        """Return once the side was in one of the phases `wanted`; raise LabError for another end."""
         event = await qemu.wait_event(
-            lambda event: _phase(event) in _FINAL.union(wanted),
+            lambda event: _told(event) in _FINAL.union(wanted),
             after=self._after[qemu],
             timeout_s=timeout_s,
             what=f"a migration that is {' or '.join(wanted)}",
         )
-        phase = _PHASES[event.data["status"]]
-        if phase not in wanted:
+        phase = _told(event)
+        if phase is not None and phase not in wanted:
             info = await qemu.execute("query-migrate")
             why = info.get("error-desc", "no reason given")
             raise LabError(f"the migration {phase.value} on {qemu.name}: {why}")
-        return phase
 
     async def cancel(self, timeout_s: float) -> None:
         """Cancel it, and return once the source says so."""
@@ -141,8 +153,13 @@ def _phase(event: QmpEvent) -> MigrationPhase | None:
     return _PHASES.get(event.data["status"]) if event.name == "MIGRATION" else None
 
 
-async def _configure(qemu: Qemu, manner: Manner) -> None:
-    capabilities = {"events": True, "postcopy-ram": manner.postcopy, "pause-before-switchover": False}
+def _told(event: QmpEvent) -> MigrationPhase | None:
+    """Where the event says that the migration is; an event of the guest says that it stops."""
+    return MigrationPhase.STOPPED if event.name == "STOP" else _phase(event)
+
+
+async def _configure(qemu: Qemu, manner: Manner, *, pause: bool) -> None:
+    capabilities = {"events": True, "postcopy-ram": manner.postcopy, "pause-before-switchover": pause}
     states = [{"capability": name, "state": on} for name, on in capabilities.items()]
     await qemu.execute("migrate-set-capabilities", {"capabilities": states})
     parameters = {

@@ -42,11 +42,6 @@ class OneOfSpec(Table):
     one_of: Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
-def is_tag(part: object) -> bool:
-    """Tell whether a part of an error's place is not a key but the name of a choice made here."""
-    return isinstance(part, str) and part.startswith("(")
-
-
 def _tag_of_option(value: object) -> str:
     if isinstance(value, RangeSpec) or (isinstance(value, dict) and value.keys() & {"min", "max"}):
         return "(range)"

@@ -7,18 +7,17 @@ the choices, since a mistyped policy that silently fell back would test the wron
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import SpecError
-from jepsen_blk.schedule_spec import PhasesSpec, Schedule, Table, is_tag
+from jepsen_blk.mistakes import mistakes
+from jepsen_blk.schedule_spec import PhasesSpec, Schedule, Table
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.conflict import ConflictModel
 from jepsen_blk.workload_spec import STORED, RegisterSpec, Workload
@@ -211,19 +210,7 @@ def make_spec(data: dict[str, Any], origin: str = "options", context: dict[str, 
     try:
         return Spec.model_validate(data, context=context)
     except ValidationError as error:
-        mistakes = "; ".join(_describe(item) for item in _causes(error.errors(include_url=False)))
-        raise SpecError(f"{origin}: {mistakes}") from error
-
-
-def _causes(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """Leave out that a list is too short where its items are wrong: they were not counted."""
-    for item in errors:
-        place = item["loc"]
-        inner = any(
-            len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in errors
-        )
-        if not (item["type"] == "too_short" and inner):
-            yield item
+        raise SpecError(f"{origin}: {mistakes(error)}") from error
 
 
 def dump_spec(spec: Spec) -> str:
@@ -241,11 +228,3 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _describe(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"] if not is_tag(part))
-    message = item["msg"].removeprefix("Value error, ")
-    given = item.get("input")
-    shown = f", not {given!r}" if isinstance(given, str | int | float) else ""
-    return f"{place + ': ' if place else ''}{message}{'' if item['type'] == 'value_error' else shown}"

@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from jepsen_blk.errors import SpecError
+from jepsen_blk.mistakes import mistakes
 from jepsen_blk.plugins import Catalogue, UnknownName
 from jepsen_blk.spec import StorageSpec
+from nemesis.choreography import Choreography
 from nemesis.disk_full import DiskFull
 from nemesis.failover import Failover
 from nemesis.fault import Fault
@@ -40,7 +42,7 @@ from nemesis.storage_restart import StorageRestart
 FAULTS: dict[str, type[Any]] = {
     fault.name: fault
     for fault in (
-        *(Failover, Freeze, HeldBytes, Hold, LostPathMigration, Orphan, Pause),
+        *(Choreography, Failover, Freeze, HeldBytes, Hold, LostPathMigration, Orphan, Pause),
         *(Migrate, MigrateCancel, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
         *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),
@@ -104,11 +106,7 @@ def make_fault(name: str, options: dict[str, Any]) -> Fault:
     try:
         fault: Fault = _adapter(found).validate_python(options)
     except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        )
-        raise SpecError(f"nemesis {name}: {mistakes}") from error
+        raise SpecError(f"nemesis {name}: {mistakes(error)}") from error
     return fault
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from jepsen_blk.errors import UserError
+from jepsen_blk.mistakes import mistakes
 
 PLAN = "plan.json"
 Seconds = Annotated[float, Field(ge=0)]
@@ -124,8 +125,4 @@ def read_plan(run_dir: Path) -> Plan:
     except OSError as error:
         raise UserError(f"{path}: cannot read the plan of the run: {error.strerror}") from error
     except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or PLAN}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        )
-        raise UserError(f"{path}: not a plan: {mistakes}") from error
+        raise UserError(f"{path}: not a plan: {mistakes(error)}") from error

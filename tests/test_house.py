@@ -23,11 +23,12 @@ ROOMS = {
     "jepsen_blk.history": BASE,
     "jepsen_blk.deadline": (),
     "jepsen_blk.plugins": ("jepsen_blk.errors",),
+    "jepsen_blk.mistakes": (),
     "jepsen_blk.schedule_spec": (),
     "jepsen_blk.workload_spec": ("jepsen_blk.plugins", "jepsen_blk.schedule_spec"),
     "jepsen_blk.spec": (
         *(*BASE, "jepsen_blk.deadline", "jepsen_blk.storage.conflict"),
-        *("jepsen_blk.schedule_spec", "jepsen_blk.workload_spec"),
+        *("jepsen_blk.schedule_spec", "jepsen_blk.workload_spec", "jepsen_blk.mistakes"),
     ),
     "jepsen_blk.checker": (*BASE, "jepsen_blk.deadline", "jepsen_blk.history", "jepsen_blk.storage"),
     "jepsen_blk.lab": (

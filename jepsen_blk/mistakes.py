@@ -1,0 +1,38 @@
+"""Every mistake in what a user has written, in one line, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+
+def mistakes(error: ValidationError) -> str:
+    """Return all mistakes of a validation, as `place: what is wrong`, joined by semicolons."""
+    return "; ".join(_describe(item) for item in _causes(error.errors(include_url=False)))
+
+
+def is_tag(part: object) -> bool:
+    """Tell whether a part of an error's place is not a key but the name of a choice made here."""
+    return isinstance(part, str) and part.startswith("(")
+
+
+def _causes(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Leave out that a list is too short where its items are wrong: they were not counted."""
+    for item in errors:
+        place = item["loc"]
+        inner = any(
+            len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in errors
+        )
+        if not (item["type"] == "too_short" and inner):
+            yield item
+
+
+def _describe(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"] if not is_tag(part))
+    message = item["msg"].removeprefix("Value error, ")
+    given = item.get("input")
+    shown = f", not {given!r}" if isinstance(given, str | int | float) else ""
+    return f"{place + ': ' if place else ''}{message}{'' if item['type'] == 'value_error' else shown}"

@@ -1,0 +1,1 @@
+"""The steps of a choreography: what a script can do on a lab, and what it can wait for."""

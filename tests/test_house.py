@@ -44,6 +44,7 @@ ROOMS = {
     "nemesis": (
         *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history"),
         *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec", "jepsen_blk.plugins"),
+        "jepsen_blk.mistakes",
     ),
     "jepsen_blk.report": (
         *(

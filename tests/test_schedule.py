@@ -343,8 +343,9 @@ def test_a_schedule_that_cannot_be_planned_is_refused(schedule: dict[str, Any], 
         plan_of(schedule)
 
 
-def test_every_fault_of_the_catalogue_can_be_planned_without_options():
-    items = [{"fault": name} for name in FAULTS]
+def test_every_fault_of_the_catalogue_can_be_planned_with_what_it_cannot_do_without():
+    must = {"choreography": {"steps": [{"do": "quiesce"}]}}
+    items = [{"fault": name, "options": must.get(name, {})} for name in FAULTS]
     storage = {"flush": True, "backing": "disk.img"}  # what some faults of the storage need
     plan = plan_of({"kind": "sequence", "items": items}, time_limit_s=3600, storage=storage)
     assert set(names(plan)) == set(FAULTS)

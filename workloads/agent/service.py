@@ -138,7 +138,7 @@ class Agent:
             engine.sweep(self._workload["queue_depth"])
             self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))
         elif do == "issue":
-            if self._register is None:
+            if self._source is None:
                 raise ValueError("issue before run: how many blocks there are is not known")
             engine.issue(int(command["block"]), write=bool(command["write"]))
             self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, InstanceOf
+from pydantic.json_schema import SkipJsonSchema
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Path_
@@ -36,7 +37,7 @@ class Choreography:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     steps: Annotated[tuple[AnyStep, ...], Field(min_length=1)]
-    _script: InstanceOf[Script] | None = field(default=None, init=False, repr=False)
+    _script: SkipJsonSchema[InstanceOf[Script] | None] = field(default=None, init=False, repr=False)
     _played: list[str] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -160,7 +160,7 @@ def test_a_replay_can_be_replayed(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "plan.json: not a plan: plan.json: Invalid JSON"),
+        ("{", "plan.json: not a plan: Invalid JSON"),
         ('{"steps": [{"fault": "quiet", "afetr_s": 1}]}', "not a plan: steps.0.afetr_s: Unexpected keyword"),
         (
             '{"steps": [{"fault": "quiet", "after_s": -1}]}',

@@ -55,25 +55,35 @@ class Stage:
 
     async def hand_over(self, mode: str = "precopy") -> Migration:
         """Migrate the guest to the other node under the test's handoff policy and let it run there."""
-        migration = await _finish(self._hand_over(mode))
+
+        async def whole() -> Migration:
+            await self._begin_hand_over(mode, pause=False)
+            return await self._finish_hand_over()
+
+        migration = await _finish(whole())
         _raise_if_cancelled()
         return migration
-
-    async def _hand_over(self, mode: str) -> Migration:
-        await self.begin_hand_over(mode)
-        return await self.finish_hand_over()
 
     async def begin_hand_over(self, mode: str = "precopy", *, pause: bool = False) -> None:
         """Begin to migrate the guest; with `pause` it waits for the hypervisor's `continue_migration`.
 
-        Whoever begins has to finish, whatever happens.
+        Whoever begins has to finish, whatever happens: a cancellation comes only once it has begun.
         """
+        await _finish(self._begin_hand_over(mode, pause=pause))
+        _raise_if_cancelled()
+
+    async def finish_hand_over(self) -> Migration:
+        """Wait for the guest at the other node and let it run there under the test's handoff policy."""
+        migration = await _finish(self._finish_hand_over())
+        _raise_if_cancelled()
+        return migration
+
+    async def _begin_hand_over(self, mode: str, *, pause: bool) -> None:
         source, destination = self.guest_node, self.other_node
         self.events.emit("migration", mode, "begin", node=source, destination=destination)
         await self.lab.hypervisor.begin_migration(source, destination, mode, pause=pause)
 
-    async def finish_hand_over(self) -> Migration:
-        """Wait for the guest at the other node and let it run there under the test's handoff policy."""
+    async def _finish_hand_over(self) -> Migration:
         source, destination = self.guest_node, self.other_node
         migration = await self.lab.hypervisor.finish_migration(source)
         mode = migration.mode
@@ -267,6 +277,14 @@ async def require_running(stage: Stage) -> str:
     if state is not GuestState.RUNNING:
         raise NotProven(f"the guest on {stage.guest_node} is {state.value}, not running")
     return f"the guest runs on {stage.guest_node}"
+
+
+async def require_absent(stage: Stage, node: str) -> str:
+    """Raise NotProven if there is a guest on the node, running or not."""
+    left = await stage.lab.hypervisor.state(node)
+    if left is not GuestState.ABSENT:
+        raise NotProven(f"the guest on {node} is {left.value}, not absent")
+    return f"the guest on {node} is absent"
 
 
 async def let_run(stage: Stage) -> None:

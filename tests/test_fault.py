@@ -49,12 +49,15 @@ class FakeHypervisor:
         self.allowed = asyncio.Event()
         self.resumed: list[str] = []
 
-    async def migrate(self, source: str, destination: str, mode: str) -> Migration:
+    async def begin_migration(self, source: str, destination: str, mode: str, *, pause: bool) -> None:
+        self.migration = Migration(source, destination, mode, 1, 2, 3, 0.1, 0.1, 0)
+
+    async def finish_migration(self, source: str) -> Migration:
         self.asked.set()
         await self.allowed.wait()
         if self.refusal:
             raise LabError(self.refusal)
-        return Migration(source, destination, mode, 1, 2, 3, 0.1, 0.1, 0)
+        return self.migration
 
     async def resume(self, node: str) -> None:
         self.resumed.append(node)
@@ -91,7 +94,9 @@ def ending(folder: Path) -> dict[str, Any]:
 async def cut_off(fault: Scripted, stage: Stage, begun: asyncio.Event, then: Callable[[], None]) -> None:
     """Cancel the fault once it has `begun`, do `then`, and see that the cancellation comes out."""
     running = asyncio.create_task(run_fault(fault, stage))
-    await begun.wait()
+    waiting = asyncio.create_task(begun.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    assert begun.is_set(), "the fault ended before it was where it was to be cut off"
     running.cancel()
     await asyncio.sleep(0)  # the cancellation is delivered
     then()
@@ -135,14 +140,24 @@ def test_a_cancellation_while_a_fault_is_healed_comes_after_the_healing(tmp_path
     assert ending(tmp_path) == {"proven": True, "healed": True, "why": ""}
 
 
+async def hand_over(stage: Stage) -> None:
+    await stage.hand_over()
+
+
+async def begin_and_finish(stage: Stage) -> None:
+    await stage.begin_hand_over()
+    await stage.finish_hand_over()
+
+
+@pytest.mark.parametrize("migrate", [hand_over, begin_and_finish])
 @pytest.mark.parametrize("refusal", ["", "no route"])
-def test_a_hand_over_that_has_begun_is_taken_to_its_end(tmp_path: Path, refusal: str) -> None:
+def test_a_hand_over_that_has_begun_is_taken_to_its_end(tmp_path: Path, refusal: str, migrate: Act) -> None:
     async def test() -> tuple[str, list[str]]:
         hypervisor = FakeHypervisor(refusal)
         stage = stage_in(tmp_path, hypervisor)
 
         async def dwell(stage: Stage) -> None:
-            await stage.hand_over()
+            await migrate(stage)
             pytest.fail("what comes after the hand-over was not cut off")
 
         await cut_off(Scripted(dwell), stage, hypervisor.asked, hypervisor.allowed.set)

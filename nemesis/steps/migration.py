@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import MigrationPhase
 from nemesis.steps.script import Plain, Script, Timeout
 
@@ -45,8 +46,13 @@ class BeginMigration(Plain):
     async def play(self, script: Script) -> str:
         """Begin it."""
         stage, source = script.stage, script.stage.guest_node
-        await stage.begin_hand_over(self.mode, pause=self.pause)
+        # Before it begins: a script that is cut off meanwhile has begun it all the same.
         script.undo[_MIGRATION] = _end(script, paused=self.pause, unending=self.mode == "unending")
+        try:
+            await stage.begin_hand_over(self.mode, pause=self.pause)
+        except LabError:
+            del script.undo[_MIGRATION]  # refused: there is nothing to end
+            raise
         return f"a migration from {source} has begun"
 
 
@@ -89,7 +95,7 @@ class FinishMigration(Plain):
     do: Literal["finish-migration"]
 
     async def play(self, script: Script) -> str:
-        """Finish it."""
+        """Finish it, also when the script is cut off meanwhile: so there is nothing to undo from here on."""
         script.undo.pop(_MIGRATION, None)
         await script.stage.finish_hand_over()
         return f"the guest runs on {script.stage.guest_node}"

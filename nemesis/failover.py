@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Direction
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
+from nemesis.fault import NotProven, Stage, let_work, require_absent, require_running, require_working
 from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss
 
@@ -95,9 +95,7 @@ class Failover:
     async def prove_healed(self, stage: Stage) -> str:
         """One guest is left and completes operations; the lost node's path is whole."""
         if self._node not in ("", stage.guest_node):
-            left = await stage.lab.hypervisor.state(self._node)
-            if left is not GuestState.ABSENT:
-                raise NotProven(f"the old guest on {self._node} is still {left.value}")
+            await require_absent(stage, self._node)
         return f"{await self._cut.require_whole(stage)}; {await require_working(stage)}"
 
     async def _see_lost(self, stage: Stage) -> str:
@@ -107,10 +105,7 @@ class Failover:
             if not await stage.lab.frozen(self._node):
                 raise NotProven(f"the processes of {self._node} are not stopped")
             return f"the processes of {self._node} are stopped"
-        left = await stage.lab.hypervisor.state(self._node)
-        if left is not GuestState.ABSENT:
-            raise NotProven(f"the guest on {self._node} is {left.value}, not absent")
-        return f"the guest on {self._node} is absent"
+        return await require_absent(stage, self._node)
 
     async def _come_back(self, stage: Stage) -> None:
         if self.by == "stop":

@@ -18,7 +18,7 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
-from nemesis.hold import Hold
+from nemesis.hold import Hold, hot_blocks
 from nemesis.overlap import Ground
 
 _OVERWRITE_TIMEOUT_S = 10.0
@@ -53,8 +53,7 @@ class HeldBytes:
     async def setup(self, stage: Stage) -> None:
         """See that the guest runs, and choose the hot blocks, which it overwrites soon."""
         await require_running(stage)
-        hot = int(stage.workload["hot_blocks"]) or int(stage.workload["blocks"])
-        self._hold = Hold(blocks=tuple(range(hot)))
+        self._hold = Hold(blocks=hot_blocks(stage))
 
     async def inject(self, stage: Stage) -> None:
         """Park a write, kill its connection, let the guest run on another one."""

@@ -15,6 +15,12 @@ from nemesis.overlap import Ground
 _CATCH_TIMEOUT_S = 10.0
 
 
+def hot_blocks(stage: Stage) -> tuple[int, ...]:
+    """Return the blocks that the workload overwrites soonest: its hot ones, or all if it has none."""
+    hot = int(stage.workload.get("hot_blocks", 0)) or int(stage.workload["blocks"])
+    return tuple(range(hot))
+
+
 @dataclass(slots=True)
 class Hold:
     """Hold the guest's next write (to one of `blocks`, if given) for `duration_s`."""

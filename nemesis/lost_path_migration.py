@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import Stage, let_run
-from nemesis.hold import Hold
+from nemesis.hold import Hold, hot_blocks
 from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss
 
@@ -52,8 +52,7 @@ class LostPathMigration:
 
     async def setup(self, stage: Stage) -> None:
         """Choose the hot blocks as those to hold."""
-        hot = int(stage.workload.get("hot_blocks", 0)) or int(stage.workload["blocks"])
-        self._hold = Hold(blocks=tuple(range(hot)))
+        self._hold = Hold(blocks=hot_blocks(stage))
         self._loss = PathLoss(reset=True)
         await self._loss.setup(stage)
 

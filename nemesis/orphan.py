@@ -18,8 +18,15 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.paths import Direction, Path_
-from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import SETTLE_S, NotProven, Stage, let_run, require_running, require_working
+from nemesis.fault import (
+    SETTLE_S,
+    NotProven,
+    Stage,
+    let_run,
+    require_absent,
+    require_running,
+    require_working,
+)
 from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss
 
@@ -107,9 +114,7 @@ class Orphan:
         await asyncio.sleep(SETTLE_S)  # it may have been no more than a sign of life
         await hypervisor.kill(self._node)
         self._killed_ns = time.monotonic_ns()
-        left = await hypervisor.state(self._node)
-        if left is not GuestState.ABSENT:
-            raise NotProven(f"the guest on {self._node} is {left.value}, not absent")
+        await require_absent(stage, self._node)
         await self._cut.require_cut(stage, Direction.BOTH)
 
     async def _wait_received(self, stage: Stage, before: int) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import NotProven, Stage, let_run, require_running, require_working
+from nemesis.fault import NotProven, Stage, let_run, require_absent, require_running, require_working
 from nemesis.overlap import Ground
 
 _SEEN_TIMEOUT_S = 10.0
@@ -76,7 +76,5 @@ class SplitBrain:
     async def prove_healed(self, stage: Stage) -> str:
         """One guest is left and completes operations."""
         if self._source not in ("", stage.guest_node):
-            left = await stage.lab.hypervisor.state(self._source)
-            if left is not GuestState.ABSENT:
-                raise NotProven(f"the guest on {self._source} is still {left.value}")
+            await require_absent(stage, self._source)
         return await require_working(stage)

@@ -123,7 +123,7 @@ def test_an_old_guest_that_is_left_running_is_not_healed(
         sabotage.setattr(live.lab.hypervisor, "kill", nothing())
         over = live.outcome("failover", by="stop", duration_s=0.1, overlap_s=0.1)
     assert (over["proven"], over["healed"]) == (True, False)
-    assert f"the old guest on {here} is still running" in over["why"]
+    assert f"the guest on {here} is running, not absent" in over["why"]
     live.do(live.lab.hypervisor.kill(here))
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import let_run
+from nemesis.fault import let_run, require_absent
 from nemesis.steps.script import GuestNode, Plain, Script, Timeout
 
 _DISK_TIMEOUT_S = 10.0
@@ -135,11 +135,9 @@ class Kill(Plain):
 
     async def play(self, script: Script) -> str:
         """Kill it."""
-        hypervisor, node = script.stage.lab.hypervisor, script.nodes[self.node]
-        await hypervisor.kill(node)
-        if (left := await hypervisor.state(node)) is not GuestState.ABSENT:
-            raise LabError(f"the guest on {node} is {left.value}, not gone")
-        return f"the hypervisor of {node} is gone"
+        node = script.nodes[self.node]
+        await script.stage.lab.hypervisor.kill(node)
+        return await require_absent(script.stage, node)
 
 
 MachineStep = FailOver | AwaitGuest | AwaitDisk | Resume | Pause | Freeze | Thaw | Kill

@@ -68,7 +68,7 @@ def test_a_registered_fault_is_made_and_planned_like_one_of_ours(installed: Inst
 def test_its_options_are_checked_and_its_name_is_among_the_choices(installed: Install) -> None:
     installed("acme", {"tremor": "acme_options:Tremor"})
     with pytest.raises(
-        SpecError, match=r"nemesis tremor: duration_s: .*greater than 0; duration: Unexpected"
+        SpecError, match=r"nemesis tremor: duration_s: .*greater than 0, not 0; duration: Unexpected"
     ):
         make_fault("tremor", {"duration_s": 0, "duration": 1})
     with pytest.raises(SpecError, match=r"there are .*, tremor; did you mean 'tremor'"):
@@ -84,7 +84,9 @@ def test_no_package_is_looked_at_for_what_is_built_in(
     monkeypatch.setattr(importlib.metadata, "entry_points", refuse)
     storage = {"flush": True, "backing": "disk"}
     offered = FAULTS.keys() - {"held-bytes"}  # of stock servers alone
-    assert make_plan(make_spec({"nemesis": [{"fault": name} for name in offered], "storage": storage})).steps
+    options = {"choreography": {"steps": [{"do": "quiesce"}]}}
+    faults = [{"fault": name, "options": options.get(name, {})} for name in offered]
+    assert make_plan(make_spec({"nemesis": faults, "storage": storage})).steps
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,11 @@ def test_every_fault_of_the_catalogue_is_drawn_by_some_seed_and_options_are_thos
     for seed in range(1, 61):
         plan = make_plan(RIGHT.spec(seed, Path("/disk")))
         drawn |= {step.fault for step in plan.steps}
-    assert drawn == FAULTS.keys() - set(RIGHT.without) - {"held-bytes"}  # which is of stock servers alone
-    assert random_faults.OPTIONS.keys() | random_faults.WEIGHTS.keys() <= FAULTS.keys()
+    assert drawn == set(random_faults.DRAWN) - set(RIGHT.without) - {
+        "held-bytes"
+    }  # which is of stock servers alone
+    assert random_faults.OPTIONS.keys() | random_faults.WEIGHTS.keys() <= set(random_faults.DRAWN)
+    assert FAULTS.keys() - set(random_faults.DRAWN) == {"choreography"}
 
 
 def test_a_fault_that_the_storage_does_not_offer_is_left_out_and_so_is_one_the_lab_cannot_do() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,8 +31,17 @@ def _causes(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
             yield item
 
 
+def _unknown_tag(discriminator: str, tag: str, expected_tags: str) -> str:
+    names = sorted(name.strip("'") for name in expected_tags.split(", "))
+    close = difflib.get_close_matches(tag, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"no {discriminator.strip(chr(39))} {tag!r}; there are {', '.join(names)}{hint}"
+
+
 def _describe(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"] if not is_tag(part))
+    if item["type"] == "union_tag_invalid":
+        return f"{place}: {_unknown_tag(**item['ctx'])}"
     message = item["msg"].removeprefix("Value error, ")
     given = item.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float) else ""

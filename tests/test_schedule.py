@@ -365,3 +365,13 @@ def test_what_was_drawn_is_printed_whole_on_a_narrow_terminal():
     console = Console(width=60, record=True, file=io.StringIO())
     print_plan(spec, make_plan(spec), console)
     assert "percent=37" in "".join(console.export_text().split())
+
+
+def test_the_steps_of_a_script_are_printed_a_line_each():
+    steps = [{"do": "quiesce"}, {"do": "write", "block": 17, "name": "A"}]
+    spec = make_spec({"nemesis": [{"fault": "choreography", "options": {"steps": steps}}]})
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_plan(spec, make_plan(spec), console)
+    lines = [line.strip() for line in console.export_text().splitlines()]
+    assert any(line.endswith("choreography   1 quiesce") for line in lines)
+    assert "2 write block=17 name=A" in lines

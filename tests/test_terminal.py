@@ -181,3 +181,9 @@ def test_both_views_are_what_the_controller_expects():
         view.finish("pass")
         view.close()
         view.close()
+
+
+def test_a_step_of_a_script_says_what_it_did_and_saw():
+    data = {"step": "write block=17", "saw": "value 9 was issued on x"}
+    event = Event(0, "fault", "choreography", "step", "x", data, number=1)
+    assert str(describe(event)) == "choreography #1 step on x: write block=17: value 9 was issued on x"

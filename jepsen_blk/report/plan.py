@@ -88,9 +88,22 @@ def _count(plan: Plan) -> str:
 
 
 def _options(options: Mapping[str, Any]) -> str:
-    """Write options as --nemesis takes them."""
-    return ",".join(f"{name}={_value(value)}" for name, value in options.items())
+    """Write options as --nemesis takes them, and a list of tables, which is a script, a line each."""
+    scripts = [value for value in options.values() if _is_script(value)]
+    plain = ",".join(_setting(name, value) for name, value in options.items() if value not in scripts)
+    steps = [
+        f"{number:>2} {_line(step)}" for script in scripts for number, step in enumerate(script, start=1)
+    ]
+    return "\n".join(([plain] if plain else []) + steps)
 
 
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+def _line(step: Mapping[str, Any]) -> str:
+    return " ".join(value if name == "do" else _setting(name, value) for name, value in step.items())
+
+
+def _setting(name: str, value: Any) -> str:
+    return f"{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+
+
+def _is_script(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, dict) for item in value)

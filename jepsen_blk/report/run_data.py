@@ -37,6 +37,8 @@ from jepsen_blk.report.timebase import fit_timebase
 SHOWN_ANOMALIES = 12
 _SHOWN_EVENTS = 400
 _SHOWN_OPS = 12
+_TOLD_ALONE = ("step", "saw", "proof", "why")
+"""What an event says that needs no name before it."""
 
 
 def load_run(run_dir: Path) -> RunData:
@@ -162,7 +164,7 @@ class _Loader:
 
     def _event(self, event: Event) -> HostEvent:
         text = "; ".join(
-            f"{key} {_plain(value)}" if key not in ("proof", "why") else _plain(value)
+            f"{key} {_plain(value)}" if key not in _TOLD_ALONE else _plain(value)
             for key, value in event.data.items()
         )
         time_ms = self._host_ms(event.time_ns)

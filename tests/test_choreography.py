@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from live_stage import GOOD, LiveStage, live_stage
 
-from jepsen_blk.errors import SpecError
+from jepsen_blk.errors import LabError, SpecError
 from nemesis.catalogue import make_fault
 
 QUIESCE = {"do": "quiesce"}
@@ -42,7 +43,7 @@ FOUNDING = [
             "a step before it has the name 'A' already",
         ),
         ([QUIESCE, {"do": "fail-over"}, {"do": "read-all"}], r"step 3 \(read-all\): the workload runs here"),
-        ([{"do": "dance"}], "'dance' found using 'do' does not match"),
+        ([{"do": "cutt", "node": "x"}], r"steps\.0: no do 'cutt'; there are .*; did you mean 'cut'\?"),
         ([{"do": "hold", "node": "z", "name": "A"}], r"steps\.0\.hold\.node: Input should be 'x' or 'y'"),
         ([], "at least 1 item"),
     ],
@@ -106,3 +107,170 @@ def test_a_migration_waits_before_its_switch_over_and_is_finished_though_the_scr
     assert rig.outcome("choreography", steps=steps) == GOOD
     assert saw(rig)[1] == "the migration is at the switch-over"
     assert rig.stage.guest_node != here
+
+
+VERBS: list[tuple[str, list[dict[str, Any]], list[str]]] = [
+    (
+        "pause",
+        [
+            {"do": "pause", "node": "x"},
+            {"do": "await-guest", "node": "x", "state": "paused"},
+            {"do": "resume", "node": "x"},
+            {"do": "await-guest", "node": "x", "state": "running"},
+        ],
+        ["the guest on {x} is paused", "the guest on {x} is paused", "the guest on {x} runs"],
+    ),
+    (
+        "freeze",
+        [{"do": "freeze", "node": "storage"}, {"do": "thaw", "node": "storage"}],
+        ["the processes of storage are stopped", "the processes of storage go on"],
+    ),
+    (
+        "freeze, left to be undone",
+        [{"do": "freeze", "node": "x"}],
+        ["the processes of {x} are stopped"],
+    ),
+    (
+        "mend",
+        [
+            {"do": "cut", "node": "x"},
+            {"do": "reset", "node": "x"},
+            {"do": "mend", "node": "x"},
+            {"do": "await-disk", "node": "x"},
+        ],
+        [
+            "the storage path of {x} carries nothing new",
+            "1 connection of {x} killed",
+            "the storage path of {x} is whole",
+            "the disk of {x} answers",
+        ],
+    ),
+    (
+        "migration in steps",
+        [
+            {"do": "begin-migration", "pause": True},
+            {"do": "await-migration", "phase": "pre-switchover"},
+            {"do": "continue-migration"},
+            {"do": "await-migration", "phase": "completed"},
+            {"do": "finish-migration"},
+            {"do": "await-guest", "node": "x", "state": "migrated"},
+        ],
+        [
+            "a migration from {x} has begun",
+            "the migration is at the switch-over",
+            "the migration goes on",
+            "the migration is completed",
+            "the guest runs on {y}",
+        ],
+    ),
+    (
+        "cancel",
+        [{"do": "begin-migration", "mode": "unending"}, {"do": "cancel-migration"}],
+        ["a migration from {x} has begun", "the migration is cancelled; the guest stays on {x}"],
+    ),
+    (
+        "unending, left to be undone",
+        [{"do": "begin-migration", "mode": "unending"}],
+        ["a migration from {x} has begun"],
+    ),
+    (
+        "destination killed",
+        [
+            {"do": "begin-migration", "mode": "unending"},
+            {"do": "kill", "node": "y"},
+            {"do": "await-migration", "phase": "failed"},
+        ],
+        ["a migration from {x} has begun", "the guest on {y} is absent", "the migration is failed"],
+    ),
+    (
+        "the guest's stop in a migration",
+        [
+            {"do": "begin-migration"},
+            {"do": "await-migration", "phase": "stopped"},
+            {"do": "finish-migration"},
+        ],
+        ["a migration from {x} has begun", "the migration is stopping the guest", "the guest runs on {y}"],
+    ),
+    (
+        "fail-over",
+        [
+            {"do": "freeze", "node": "x"},
+            {"do": "fail-over"},
+            QUIESCE,
+            {"do": "write", "block": 3, "name": "new"},
+            {"do": "read", "block": 3, "until": "new"},
+            {"do": "read-all"},
+            {"do": "thaw", "node": "x"},
+        ],
+        [
+            "the processes of {x} are stopped",
+            "a new guest runs on {y}",
+            "the guest on {y} has nothing in flight",
+        ],
+    ),
+    (
+        "in flight",
+        [{"do": "await-in-flight", "node": "x"}],
+        [],
+    ),
+]
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(("steps", "seen"), [verb[1:] for verb in VERBS], ids=[verb[0] for verb in VERBS])
+def test_each_verb_works_and_the_guest_works_after_it(
+    rig: LiveStage, steps: list[dict[str, Any]], seen: list[str]
+) -> None:
+    nodes = {"x": rig.stage.guest_node, "y": rig.stage.other_node}
+    assert rig.outcome("choreography", steps=steps) == GOOD
+    told = saw(rig)
+    assert len(told) == len(steps)
+    assert told[: len(seen)] == [line.format(**nodes) for line in seen]
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("seam", "method", "steps", "why"),
+    [
+        ("lab", "freeze", [{"do": "freeze", "node": "x"}], "are not stopped"),
+        ("hypervisor", "kill", [{"do": "kill", "node": "x"}], "is running, not absent"),
+        ("network", "reset", [{"do": "reset", "node": "x"}], "had no connection to kill"),
+        ("hypervisor", "pause", [{"do": "pause", "node": "x"}], "paused on .* did not come"),
+    ],
+)
+def test_a_verb_that_does_nothing_is_not_proven(
+    rig: LiveStage,
+    monkeypatch: pytest.MonkeyPatch,
+    seam: str,
+    method: str,
+    steps: list[dict[str, Any]],
+    why: str,
+) -> None:
+    async def nothing(*args: Any) -> int:
+        return 0
+
+    monkeypatch.setattr(rig.lab if seam == "lab" else getattr(rig.lab, seam), method, nothing)
+    over = rig.outcome("choreography", steps=steps)
+    assert (over["proven"], over["healed"]) == (False, True)
+    assert re.search(why, over["why"])
+
+
+@pytest.mark.lab
+def test_a_refused_migration_leaves_nothing_to_be_undone(
+    rig: LiveStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*args: Any, **how: Any) -> None:
+        raise LabError("no route")
+
+    monkeypatch.setattr(rig.lab.hypervisor, "begin_migration", refused)
+    over = rig.outcome("choreography", steps=[{"do": "begin-migration"}])
+    assert (over["proven"], over["healed"]) == (False, True)
+    assert over["why"] == "step 1 (begin-migration): no route"
+
+
+@pytest.mark.lab
+def test_a_re_issue_of_before_the_script_is_none_of_its_own(rig: LiveStage) -> None:
+    assert rig.outcome("choreography", steps=FOUNDING) == GOOD
+    over = rig.outcome("choreography", steps=[{"do": "await-reissue", "node": "x", "timeout_s": 0.2}])
+    assert not over["proven"]
+    assert over["why"].endswith("timeout_s=0.2: timeout")

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+_TOLD_WITHOUT_VALUE = ("value_error", "unexpected_keyword_argument", "extra_forbidden")
+"""Where the value is in the message already, or is not what is wrong."""
+
 
 def mistakes(error: ValidationError) -> str:
     """Return all mistakes of a validation, as `place: what is wrong`, joined by semicolons."""
     return "; ".join(_describe(item) for item in _causes(error.errors(include_url=False)))
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
+    """Say that there is nothing of that name, with the choices, and the one that may be meant."""
+    choices = list(choices)
+    close = difflib.get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"no {kind} {name!r}; there are {', '.join(choices)}{hint}"
 
 
 def is_tag(part: object) -> bool:
@@ -33,9 +44,7 @@ def _causes(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 def _unknown_tag(discriminator: str, tag: str, expected_tags: str) -> str:
     names = sorted(name.strip("'") for name in expected_tags.split(", "))
-    close = difflib.get_close_matches(tag, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"no {discriminator.strip(chr(39))} {tag!r}; there are {', '.join(names)}{hint}"
+    return unknown_name(discriminator.strip("'"), tag, names)
 
 
 def _describe(item: Any) -> str:
@@ -44,5 +53,5 @@ def _describe(item: Any) -> str:
         return f"{place}: {_unknown_tag(**item['ctx'])}"
     message = item["msg"].removeprefix("Value error, ")
     given = item.get("input")
-    shown = f", not {given!r}" if isinstance(given, str | int | float) else ""
-    return f"{place + ': ' if place else ''}{message}{'' if item['type'] == 'value_error' else shown}"
+    shown = isinstance(given, str | int | float) and item["type"] not in _TOLD_WITHOUT_VALUE
+    return f"{place + ': ' if place else ''}{message}{f', not {given!r}' if shown else ''}"

@@ -7,12 +7,12 @@ installed packages, and a package that is broken troubles only those who ask for
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jepsen_blk.errors import UserError
+from jepsen_blk.mistakes import unknown_name
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -113,10 +113,7 @@ class Catalogue:
         return item
 
     def _unknown(self, name: str) -> str:
-        names = self.names()
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"no {self.kind} {name!r}; there are {', '.join(names)}{hint}"
+        return unknown_name(self.kind, name, self.names())
 
 
 def _package(point: EntryPoint) -> str:

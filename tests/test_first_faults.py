@@ -43,8 +43,12 @@ def test_a_migration_that_moved_nothing_is_not_proven(
 ) -> None:
     assert live.outcome("migrate") == GOOD
 
-    async def claim(source: str, destination: str, mode: str = "precopy") -> Migration:
-        return Migration(source, destination, mode, 1, 2, 3, 0.0, 0.0, 0)
+    async def nothing(source: str, destination: str, mode: str = "precopy", *, pause: bool = False) -> None:
+        pass
 
-    monkeypatch.setattr(live.lab.hypervisor, "migrate", claim)
+    async def claim(source: str) -> Migration:
+        return Migration(source, live.stage.other_node, "precopy", 1, 2, 3, 0.0, 0.0, 0)
+
+    monkeypatch.setattr(live.lab.hypervisor, "begin_migration", nothing)
+    monkeypatch.setattr(live.lab.hypervisor, "finish_migration", claim)
     assert not live.outcome("migrate")["proven"]

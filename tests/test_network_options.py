@@ -21,14 +21,14 @@ from nemesis.fault import Stage, run_fault
 @pytest.mark.parametrize(
     ("fault", "options", "said"),
     [
-        ("one-way", {"lost": "both"}, "lost: Input should be 'requests' or 'answers'"),
-        ("path-loss", {"node": "z"}, "node: Input should be 'guest' or 'other'"),
-        ("reset", {"path": "disk"}, "path: Input should be 'storage', 'migration' or 'all'"),
-        ("loss", {"percent": 100}, "percent: Input should be less than or equal to 90"),
-        ("slow-link", {"mbit_per_s": 0}, "mbit_per_s: Input should be greater than or equal to 0.5"),
-        ("flapping", {"times": 1}, "times: Input should be greater than or equal to 2"),
-        ("latency", {"delay_ms": 1}, "delay_ms: Input should be greater than or equal to 5"),
-        ("latency", {"duration_s": 0}, "duration_s: Input should be greater than 0"),
+        ("one-way", {"lost": "both"}, "lost: Input should be 'requests' or 'answers', not 'both'"),
+        ("path-loss", {"node": "z"}, "node: Input should be 'guest' or 'other', not 'z'"),
+        ("reset", {"path": "disk"}, "path: Input should be 'storage', 'migration' or 'all', not 'disk'"),
+        ("loss", {"percent": 100}, "percent: Input should be less than or equal to 90, not 100"),
+        ("slow-link", {"mbit_per_s": 0}, "mbit_per_s: Input should be greater than or equal to 0.5, not 0"),
+        ("flapping", {"times": 1}, "times: Input should be greater than or equal to 2, not 1"),
+        ("latency", {"delay_ms": 1}, "delay_ms: Input should be greater than or equal to 5, not 1"),
+        ("latency", {"duration_s": 0}, "duration_s: Input should be greater than 0, not 0"),
         ("one-way", {"reset": True}, "reset: Unexpected keyword argument"),
     ],
 )

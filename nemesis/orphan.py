@@ -18,6 +18,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.paths import Direction, Path_
+from jepsen_blk.stamp import BLOCK_BYTES
 from nemesis.fault import (
     SETTLE_S,
     NotProven,
@@ -107,11 +108,13 @@ class Orphan:
         before = (await network.dropped(self._node, Path_.STORAGE)).out
         await stage.guest.run({**stage.workload, **_ONE_WRITE})
         deadline = time.monotonic() + _SENT_TIMEOUT_S
-        while (await network.dropped(self._node, Path_.STORAGE)).out == before:
+        # What was dropped may be no more than a sign of life, what is unacknowledged be on its way still.
+        while (
+            await network.dropped(self._node, Path_.STORAGE)
+        ).out == before or await network.unacknowledged_bytes(self._node, Path_.STORAGE) < BLOCK_BYTES:
             if time.monotonic() > deadline:
                 raise NotProven(f"the guest on {self._node} sent nothing within {_SENT_TIMEOUT_S:g} s")
             await asyncio.sleep(_POLL_S)
-        await asyncio.sleep(SETTLE_S)  # it may have been no more than a sign of life
         await hypervisor.kill(self._node)
         self._killed_ns = time.monotonic_ns()
         await require_absent(stage, self._node)

@@ -75,13 +75,11 @@ class CommandNetwork:
 
     async def reset(self, node: str, path: Path_) -> int:
         """Kill the node's established connections on the path; return how many there were."""
-        route = self._route(node, path)
-        killed = 0
-        for end in route.far:
-            command = ["ss", "-K", "-H", "-t", "state", "established", "src", route.near.address]
-            done = await route.near.node.run([*command, "dst", end.address])
-            killed += sum(1 for line in done.stdout.splitlines() if line.strip())
-        return killed
+        return len(await _connections(self._route(node, path), "-K"))
+
+    async def unacknowledged_bytes(self, node: str, path: Path_) -> int:
+        """Add up the send queues of the node's established connections on the path."""
+        return sum(int(line.split()[1]) for line in await _connections(self._route(node, path)))
 
     async def reachable(self, node: str, path: Path_) -> bool:
         """Probe the path with a new connection, or with an echo where it has no port that answers."""
@@ -154,6 +152,16 @@ async def _impair(route: Route, impairment: Impairment, table: str) -> None:
             late += ["reorder", f"{reorder_percent:g}%"] if reorder_percent else []
             late += ["duplicate", f"{duplicate_percent:g}%"] if duplicate_percent else []
             await _queue(route, late)
+
+
+async def _connections(route: Route, *options: str) -> list[str]:
+    """Return what `ss` says of the near end's established connections: `recv-q send-q local peer` each."""
+    lines = []
+    for end in route.far:
+        command = ["ss", *options, "-H", "-n", "-t", "state", "established", "src", route.near.address]
+        done = await route.near.node.run([*command, "dst", end.address])
+        lines += [line for line in done.stdout.splitlines() if line.strip()]
+    return lines
 
 
 async def _queue(route: Route, qdisc: list[str]) -> None:

@@ -81,6 +81,9 @@ class Network(Protocol):
     async def dropped(self, node: str, path: Path_) -> Dropped:
         """Return what `cut` and `impair` have dropped since; nothing once the path is healed."""
 
+    async def unacknowledged_bytes(self, node: str, path: Path_) -> int:
+        """Return what the node's connections were given to send and the other end has not acknowledged."""
+
     async def echo(self, node: str, path: Path_, count: int, payload_bytes: int = 56) -> Echoes:
         """Send a burst of echo requests of the node along the path."""
 
@@ -262,6 +265,9 @@ class StorageServers(Protocol):
 
     async def lose_cache(self) -> int:
         """Lose what a volatile cache of theirs held, after `stop`; return how many blocks it took along."""
+
+    async def throttle(self, node: str, bytes_per_s: int) -> None:
+        """Limit what the node may write, 0: no longer; raises LabError where they have no throttle."""
 
     async def start(self) -> None:
         """Start what has ended, as it was started first, and return once it answers; no error if it runs."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Direction, Path_
-from nemesis.steps.script import GuestNode, Plain, Script
+from jepsen_blk.stamp import BLOCK_BYTES
+from nemesis.steps.script import GuestNode, Plain, Script, Timeout
+
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,26 @@ class Mend(Plain):
         return f"the {self.path.value} path of {node} is whole"
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitUnacknowledged(Plain):
+    """Wait until a node's kernel has a write to send that the other end of a cut path cannot acknowledge."""
+
+    do: Literal["await-unacknowledged"]
+    node: GuestNode
+    path: Path_ = Path_.STORAGE
+    timeout_s: Timeout = 10.0
+
+    async def play(self, script: Script) -> str:
+        """Wait for a block of it at least."""
+        network, node = script.stage.lab.network, script.nodes[self.node]
+        async with asyncio.timeout(self.timeout_s):
+            while (count := await network.unacknowledged_bytes(node, self.path)) < BLOCK_BYTES:
+                await asyncio.sleep(_POLL_S)
+        return f"the kernel of {node} has {count} B to send"
+
+
 def _cut_of(node: str, path: Path_) -> str:
     return f"cut of the {path.value} path of {node}"
 
 
-NetworkStep = Cut | Reset | Mend
+NetworkStep = Cut | Reset | Mend | AwaitUnacknowledged

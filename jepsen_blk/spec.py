@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
@@ -37,6 +37,7 @@ class HandoffPolicy(StrEnum):
     STONITH = "stonith"
 
 
+Verdict: TypeAlias = Literal["pass", "fail", "unknown"]
 _FENCING = (
     HandoffPolicy.PREEMPT,
     HandoffPolicy.PREEMPT_ABORT,
@@ -57,6 +58,9 @@ class GuestSpec(Table):
     disk_errors: Literal["stop", "enospc", "report"] = "stop"
     """Which failed requests stop the guest and are sent again when it is let run: all, only those that a full
     disk has failed, or none. The guest is told of the others."""
+    reconnect_delay_s: Annotated[int, Field(ge=0, le=3600)] = 0
+    """How long the hypervisor tries to reach the storage again, to send there what was not answered, before a
+    lost connection fails what is in flight."""
 
 
 class StorageSpec(Table):
@@ -112,10 +116,22 @@ class NemesisSpec(Table):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class ExpectSpec(Table):
+    """How the test has to end, where that is known before."""
+
+    verdict: Verdict
+    anomalies: tuple[str, ...] = ()
+    """The kinds, no others."""
+    deadlines: dict[Deadline, Verdict] = Field(default_factory=dict)
+    """The verdict under other deadlines."""
+
+
 class Spec(Table):
     """A whole test."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "register"
+    about: Annotated[str, Field(max_length=300)] = ""
+    """What it is there to show."""
     lab: Literal["local"] = "local"
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     time_limit_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
@@ -129,6 +145,7 @@ class Spec(Table):
     handoff: HandoffSpec = HandoffSpec()
     nemesis: tuple[NemesisSpec, ...] = ()
     schedule: Schedule | None = None
+    expect: ExpectSpec | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -13,15 +13,16 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field, InstanceOf
 from pydantic.json_schema import SkipJsonSchema
 
-from jepsen_blk.errors import LabError
+from jepsen_blk.errors import LabError, SpecError
 from jepsen_blk.lab.paths import Path_
+from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
 from nemesis.steps.guest import GuestStep, Quiesce
 from nemesis.steps.machine import MachineStep
 from nemesis.steps.migration import MigrationStep
 from nemesis.steps.network import Cut, NetworkStep
 from nemesis.steps.script import Script, Step, describe
-from nemesis.steps.storage import StorageStep
+from nemesis.steps.storage import StorageStep, Throttle
 
 AnyStep = Annotated[
     GuestStep | MachineStep | MigrationStep | NetworkStep | StorageStep, Field(discriminator="do")
@@ -43,6 +44,14 @@ class Choreography:
     def __post_init__(self) -> None:
         """Raise ValueError for a step that cannot work where it stands."""
         _check(self.steps)
+
+    def check_storage(self, storage: StorageSpec) -> None:
+        """Only one of the servers has a throttle."""
+        if storage.kind != "qemu-storage-daemon" and any(isinstance(step, Throttle) for step in self.steps):
+            raise SpecError(
+                f"nemesis {self.name}: a 'throttle' step needs storage.kind 'qemu-storage-daemon', "
+                f"not {storage.kind!r}"
+            )
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest runs, and who is X."""

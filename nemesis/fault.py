@@ -293,6 +293,22 @@ async def let_run(stage: Stage) -> None:
         await stage.lab.hypervisor.resume(stage.guest_node)
 
 
+async def keep_running(stage: Stage, work: Coroutine[Any, Any, None]) -> None:
+    """Await what the guest has to do, and let it run as often as an I/O error stops it meanwhile.
+
+    An error of a dead connection is due to every request that was on it, so it comes again after a mending.
+    """
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await stage.require_alive()
+            await let_run(stage)
+            await asyncio.wait({task}, timeout=_POLL_S)
+    finally:
+        task.cancel()
+    await task
+
+
 async def let_work(stage: Stage) -> None:
     """Let the guest run until it completes operations: an I/O error may come after what it is due to.
 

@@ -22,7 +22,7 @@ ROOMS = {
     "jepsen_blk.storage": BASE,
     "jepsen_blk.history": BASE,
     "jepsen_blk.deadline": (),
-    "jepsen_blk.plugins": ("jepsen_blk.errors",),
+    "jepsen_blk.plugins": ("jepsen_blk.errors", "jepsen_blk.mistakes"),
     "jepsen_blk.mistakes": (),
     "jepsen_blk.schedule_spec": (),
     "jepsen_blk.workload_spec": ("jepsen_blk.plugins", "jepsen_blk.schedule_spec"),
@@ -30,6 +30,7 @@ ROOMS = {
         *(*BASE, "jepsen_blk.deadline", "jepsen_blk.storage.conflict"),
         *("jepsen_blk.schedule_spec", "jepsen_blk.workload_spec", "jepsen_blk.mistakes"),
     ),
+    "jepsen_blk.expect": ("jepsen_blk.spec",),
     "jepsen_blk.checker": (*BASE, "jepsen_blk.deadline", "jepsen_blk.history", "jepsen_blk.storage"),
     "jepsen_blk.lab": (
         *(*BASE, "jepsen_blk", "jepsen_blk.spec", "jepsen_blk.storage", "jepsen_blk.history"),
@@ -44,7 +45,7 @@ ROOMS = {
     "nemesis": (
         *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history"),
         *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec", "jepsen_blk.plugins"),
-        "jepsen_blk.mistakes",
+        *("jepsen_blk.mistakes", "jepsen_blk.stamp"),
     ),
     "jepsen_blk.report": (
         *(

@@ -35,7 +35,7 @@ def qemu_storage_daemon(listen: Listen, directory: Path) -> list[str]:
     image = directory / "image, raw"
     with image.open("wb") as file:
         file.truncate(SIZE)
-    return qemu_storage_daemon_argv(listen, image, ["x", "y"])
+    return qemu_storage_daemon_argv(listen, image, ["x", "y"], directory / "monitor.sock")
 
 
 @pytest.fixture(params=[nbdkit_memory, qemu_storage_daemon], ids=lambda server: server.__name__)

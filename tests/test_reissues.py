@@ -22,7 +22,21 @@ def test_a_value_counts_for_the_node_that_sends_it_again() -> None:
 def test_zeros_and_unstamped_data_are_never_the_same_write(value: int) -> None:
     reissues = Reissues()
     reissues.expect(value)
+    assert not reissues.arrived("x", value)
     assert not reissues.arrived("y", value)
+    reissues.ended(value)
+
+
+def test_a_value_counts_while_its_first_copy_is_in_flight_and_no_longer() -> None:
+    reissues = Reissues()
+    assert [reissues.arrived(node, 7) for node in "xyy"] == [False, True, True]
+    reissues.ended(7)
+    reissues.ended(7)
+    assert reissues.arrived("y", 7)
+    reissues.ended(7)
+    reissues.ended(7)
+    assert not reissues.arrived("y", 7)
+    assert reissues.count("y") == 3
 
 
 def test_what_was_expected_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:

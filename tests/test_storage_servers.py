@@ -41,9 +41,9 @@ def test_servers_stay_in_the_foreground_with_threads_for_many_held_writes() -> N
 
 
 def test_names_with_commas_stay_one_value_for_qemu() -> None:
-    argv = qemu_storage_daemon_argv(LISTEN, Path("/a,b"), ["x,y"])
+    argv = qemu_storage_daemon_argv(LISTEN, Path("/a,b"), ["x"], Path("/c,d"))
     assert "driver=file,node-name=image,filename=/a,,b" in argv
-    assert "type=nbd,id=export0,node-name=disk,name=x,,y,writable=on" in argv
+    assert "socket,id=monitor,path=/c,,d,server=on,wait=off" in argv
 
 
 def test_the_proxy_is_told_a_port_for_each_node() -> None:

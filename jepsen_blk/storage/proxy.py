@@ -89,6 +89,7 @@ class Proxy:
         """Log the write and wake whoever waits for it."""
         done_ns = time.monotonic_ns()
         del self._in_flight[write.id]
+        self._reissues.ended(write.value)
         self._counts["error" if failed else "ok"] += 1
         self._target_log.write(
             WriteLine(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.storage.conflict import ConflictModel
+from jepsen_blk.storage.throttle import throttle_group
 
 PLUGIN = Path(__file__).resolve().parent / "target" / "plugin.py"
 _THREADS = ["-t", "256"]
@@ -75,8 +76,11 @@ def nbdkit_memory_argv(listen: Listen, size_bytes: int) -> list[str]:
     return [*_nbdkit(listen), "memory", f"size={size_bytes}"]
 
 
-def qemu_storage_daemon_argv(listen: Listen, image: Path, nodes: Sequence[str]) -> list[str]:
-    """Start stock qemu-storage-daemon with one writable export a node, all of the raw file `image`."""
+def qemu_storage_daemon_argv(listen: Listen, image: Path, nodes: Sequence[str], monitor: Path) -> list[str]:
+    """Start stock qemu-storage-daemon with one writable export a node, all of the raw file `image`.
+
+    Each export has a throttle of its own, which limits nothing until the QMP `monitor` is told to.
+    """
     argv = [
         "qemu-storage-daemon",
         "--blockdev",
@@ -85,12 +89,16 @@ def qemu_storage_daemon_argv(listen: Listen, image: Path, nodes: Sequence[str]) 
         "driver=raw,node-name=disk,file=image",
         "--nbd-server",
         f"addr.type=inet,addr.host={listen.host},addr.port={listen.port}",
+        "--chardev",
+        f"socket,id=monitor,path={_qemu_value(str(monitor))},server=on,wait=off",
+        "--monitor",
+        "chardev=monitor",
     ]
-    for number, node in enumerate(nodes):
-        argv += [
-            "--export",
-            f"type=nbd,id=export{number},node-name=disk,name={_qemu_value(node)},writable=on",
-        ]
+    for node in nodes:
+        group, disk = throttle_group(node), f"disk-{node}"
+        argv += ["--object", f"throttle-group,id={group}"]
+        argv += ["--blockdev", f"driver=throttle,node-name={disk},throttle-group={group},file=disk"]
+        argv += ["--export", f"type=nbd,id=export-{node},node-name={disk},name={node},writable=on"]
     return argv
 
 

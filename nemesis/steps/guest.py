@@ -8,7 +8,7 @@ from typing import Literal
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.history.record import Outcome
-from nemesis.fault import let_run
+from nemesis.fault import keep_running
 from nemesis.steps.script import Block, Name, Plain, Script, Timeout
 
 _LOOK_AGAIN_S = 0.05
@@ -28,8 +28,7 @@ class Quiesce(Plain):
 
             async def go_on() -> None:
                 forget()
-                await let_run(stage)
-                await stage.quiesce()
+                await keep_running(stage, stage.quiesce())
                 await script.guest.run(stage.workload)
 
             script.undo = {"workload": go_on, **script.undo}  # the last to be undone

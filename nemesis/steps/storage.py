@@ -116,4 +116,20 @@ class AwaitInFlight(Plain):
                 await asyncio.sleep(_POLL_S)
 
 
-StorageStep = Hold | AwaitHeld | Release | AwaitReissue | AwaitInFlight
+@dataclass(frozen=True, slots=True)
+class Throttle(Plain):
+    """Have a stock server let a node write no more than that; its first write passes, and the next waits."""
+
+    do: Literal["throttle"]
+    node: GuestNode
+    bytes_per_s: Annotated[int, Field(ge=1)]
+
+    async def play(self, script: Script) -> str:
+        """Set it; what comes after it is the proof, as `await-in-flight`."""
+        servers, node = script.stage.lab.storage_servers, script.nodes[self.node]
+        script.undo[f"throttle of {node}"] = lambda: servers.throttle(node, 0)
+        await servers.throttle(node, self.bytes_per_s)
+        return f"{node} may write {self.bytes_per_s} B/s"
+
+
+StorageStep = Hold | AwaitHeld | Release | AwaitReissue | AwaitInFlight | Throttle

@@ -249,7 +249,8 @@ class QemuHypervisor:
     async def _launch(self, node: str, extra: list[str], fds: tuple[int, ...] = ()) -> Qemu:
         place = self._places[node]
         agent = self._namespaces.inner_run_dir / f"agent-{node}.sock"
-        disk = nbd_disk(place.storage_host, place.storage_port, place.export)
+        delay_s = self._machine.reconnect_delay_s
+        disk = nbd_disk(place.storage_host, place.storage_port, place.export, delay_s)
         argv = self._machine.argv(node, agent, self._logs / f"console-{node}.log", disk)
         self._qemus[node] = await Qemu.start(
             place.node,

@@ -127,6 +127,7 @@ async def prepare_local_lab(spec: Spec) -> PreparedLocalLab:
         spec.guest.memory_mb,
         spec.guest.disk_errors,
         write_cache=spec.storage.cache == "volatile",
+        reconnect_delay_s=spec.guest.reconnect_delay_s,
     )
     version = await first_line(BINARY, "--version")
     snapshot = await ensure_snapshot(machine, spec.size_bytes, version)

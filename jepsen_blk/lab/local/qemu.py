@@ -55,6 +55,7 @@ class Machine:
     write_cache: bool = False
     """Whether the guest sees a disk with a volatile cache, and flushes it; if not, its writes carry FUA where
     the storage has that."""
+    reconnect_delay_s: int = 0
 
     def argv(self, name: str, agent_socket: Path, console: Path, disk: Sequence[str]) -> list[str]:
         """Build QEMU's command line; `disk` is the -blockdev of node name "disk"."""
@@ -212,10 +213,11 @@ class Qemu:
             self._changed.set()
 
 
-def nbd_disk(host: str, port: int, export: str) -> list[str]:
+def nbd_disk(host: str, port: int, export: str, reconnect_delay_s: int) -> list[str]:
     """The disk as an NBD export; dead peers are noticed by TCP keep-alive, set on the node."""
     server = f"server.type=inet,server.host={host},server.port={port},server.keep-alive=on"
-    return ["-blockdev", f"driver=nbd,node-name=disk,export={export},cache.direct=on,{server}"]
+    disk = f"driver=nbd,node-name=disk,export={export},cache.direct=on,{server}"
+    return ["-blockdev", f"{disk},reconnect-delay={reconnect_delay_s}"]
 
 
 def null_disk(size_bytes: int) -> list[str]:

@@ -24,6 +24,7 @@ from jepsen_blk.storage.servers import (
     wait_listening,
 )
 from jepsen_blk.storage.target.cache import lose_cache
+from jepsen_blk.storage.throttle import limit_writes
 
 _POLICY_PORT = 10809
 _PROXY_PORTS = {"x": 10811, "y": 10812}
@@ -46,10 +47,12 @@ class LocalStorage:
         launch: Callable[[], Awaitable[list[LocalProcess]]],
         forget: Callable[[], int],
         control: StorageControl,
+        monitor: Path | None,
     ) -> None:
         self._launch = launch
         self._forget = forget
         self._processes: list[LocalProcess] = []
+        self._monitor = monitor
         self.control = control
 
     async def start(self) -> None:
@@ -70,6 +73,12 @@ class LocalStorage:
         if self._processes:
             raise LabError("the storage's servers still run: its cache is lost when the power is")
         return self._forget()
+
+    async def throttle(self, node: str, bytes_per_s: int) -> None:
+        """Let the node's writes wait in the server for their turn."""
+        if self._monitor is None:
+            raise LabError("these servers have no throttle; storage.kind 'qemu-storage-daemon' has one")
+        await limit_writes(self._monitor, node, bytes_per_s)
 
 
 async def start_storage(
@@ -96,7 +105,8 @@ async def start_storage(
         processes.append(await node.start(argv, log=run_dir / "logs/storage.log"))
         return processes
 
-    storage = LocalStorage(launch, forget, StorageControl(_control(namespaces.run_dir)))
+    monitor = _monitor(namespaces.run_dir) if spec.storage.kind == "qemu-storage-daemon" else None
+    storage = LocalStorage(launch, forget, StorageControl(_control(namespaces.run_dir)), monitor)
     await storage.start()
     return storage
 
@@ -123,6 +133,10 @@ def _control(run_dir: Path) -> Path:
     return run_dir / "storage.sock"
 
 
+def _monitor(run_dir: Path) -> Path:
+    return run_dir / "storage-qmp.sock"
+
+
 def _image(run_dir: Path) -> Path:
     return run_dir / "disk.img"
 
@@ -135,7 +149,8 @@ async def _start_stock(spec: Spec, node: LocalNode, namespaces: Namespaces, log:
     if spec.storage.kind == "nbdkit-memory":
         argv = nbdkit_memory_argv(_STOCK, spec.size_bytes)
     else:
-        argv = qemu_storage_daemon_argv(_STOCK, _image(namespaces.inner_run_dir), tuple(_PROXY_PORTS))
+        inner = namespaces.inner_run_dir
+        argv = qemu_storage_daemon_argv(_STOCK, _image(inner), tuple(_PROXY_PORTS), _monitor(inner))
     process = await node.start(argv, log=log)
 
     async def listening() -> bool:

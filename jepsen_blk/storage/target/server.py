@@ -213,6 +213,7 @@ class Target:
         done_ns = time.monotonic_ns()
         with self._lock:
             del self._pending[write.id]
+            self._flights.reissues.ended(pending.value)
             self._flights.wake(self._arbiter.finish(write))
             self._counts[outcome if code else action] += 1
             if code:

@@ -16,8 +16,13 @@ ECHO = f"""
 import socketserver
 class Echo(socketserver.BaseRequestHandler):
     def handle(self):
-        while data := self.request.recv(4096):
-            self.request.sendall(data)
+        try:
+            while data := self.request.recv(4096):
+                print("got", len(data), flush=True)
+                self.request.sendall(data)
+        except ConnectionResetError:
+            pass
+        print("end of", self.client_address[1], flush=True)
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 with Server(("10.1.0.1", {PORT}), Echo) as server:
@@ -72,6 +77,41 @@ def test_a_reset_kills_the_established_connections_and_counts_them(tmp_path: Pat
         assert "end 1" in (tmp_path / "client").read_text()
 
     asyncio.run(lab(scenario, tmp_path / "log"))
+
+
+def test_what_a_dead_process_had_sent_arrives_and_its_end_only_once_the_path_is_healed(
+    tmp_path: Path,
+) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    script = f"exec 3<>/dev/tcp/10.1.0.1/{PORT}; echo open; while [ ! -e {go} ]; do sleep 0.01; done; "
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
+        await near.run(["sysctl", "-qw", "net.ipv4.tcp_retrans_collapse=0"])
+        client = await near.start(
+            ["bash", "-c", f"{script} echo hello >&3; sleep 60 3>&-"], log=tmp_path / "c"
+        )
+        await until(lambda: "open" in (tmp_path / "c").read_text())
+        await network.cut("x", Path_.STORAGE)
+        assert await network.unacknowledged_bytes("x", Path_.STORAGE) == 0
+        go.touch()
+        while await network.unacknowledged_bytes("x", Path_.STORAGE) != len("hello\n"):
+            await asyncio.sleep(0.01)
+        await client.kill()
+        await network.hide_ends("x", Path_.STORAGE)
+        await until(lambda: "got 6" in log.read_text())
+        assert await network.reachable("x", Path_.STORAGE)
+        while not (await network.dropped("x", Path_.STORAGE)).out:  # its end, which was sent and lost
+            await asyncio.sleep(0.01)
+        assert "end" not in log.read_text()
+        await network.heal("x", Path_.STORAGE)
+        await until(lambda: "end" in log.read_text())
+
+    asyncio.run(lab(scenario, log))
 
 
 @pytest.mark.parametrize("direction", [Direction.OUT, Direction.IN])

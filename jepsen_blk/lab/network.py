@@ -25,6 +25,7 @@ _QUEUE_S = 0.4
 _SMALLEST_QUEUE_BYTES = 128 << 10
 _BURST_S, _BURST_BYTES = 0.01, (3 << 10, 16 << 10)
 """What may go at once after a silence: little of what an echo's burst measures the rate by."""
+_ENDS = "tcp flags & (fin | rst) != 0"
 _MOST_DELAYED_PACKETS = 100_000
 
 
@@ -57,17 +58,26 @@ class CommandNetwork:
         for receiver, sender in _hops(route, direction):
             await _drop(receiver, sender, _table(node, path), "")
 
+    async def hide_ends(self, node: str, path: Path_) -> None:
+        """Let everything pass but FIN and RST of the node, at once: none slips through in between.
+
+        The node needs net.ipv4.tcp_retrans_collapse=0, or what is sent again has its FIN in the last data.
+        """
+        route, table = self._route(node, path), _table(node, path)
+        for far in route.far:
+            await _drop(far, route.near, table, _ENDS, afresh=True)
+        await route.near.node.run(["nft", "-f", "-"], stdin=_without(table))
+
     async def impair(self, node: str, path: Path_, impairment: Impairment) -> None:
         """Make the path worse without cutting it; raises LabError where the kernel cannot."""
         await _impair(self._route(node, path), impairment, _table(node, path))
 
     async def heal(self, node: str, path: Path_) -> None:
-        """Undo `cut` and `impair`; no error if there is nothing to undo."""
+        """Undo `cut`, `impair` and `hide_ends`; no error if there is nothing to undo."""
         route = self._route(node, path)
         table = _table(node, path)
         for end in (route.near, *route.far):
-            # An empty declaration first makes the deletion succeed whether or not the table stood.
-            await end.node.run(["nft", "-f", "-"], stdin=f"table ip {table} {{}}\ndelete table ip {table}\n")
+            await end.node.run(["nft", "-f", "-"], stdin=_without(table))
         device = await _device(route)
         shown = await route.near.node.run(["tc", "-j", "qdisc", "show", "dev", device])
         if any(qdisc.get("root") and qdisc["kind"] in _OUR_QDISCS for qdisc in json.loads(shown.stdout)):
@@ -184,10 +194,10 @@ def _hops(route: Route, direction: Direction) -> Iterator[tuple[End, End]]:
             yield route.near, far
 
 
-async def _drop(receiver: End, sender: End, table: str, which: str) -> None:
-    """Drop what comes from the sender: all of it, or `which` of it."""
+async def _drop(receiver: End, sender: End, table: str, which: str, *, afresh: bool = False) -> None:
+    """Drop what comes from the sender: all of it, or `which`; `afresh`: in place of what was dropped."""
     rules = (
-        f"table ip {table} {{\n"
+        f"{_without(table) if afresh else ''}table ip {table} {{\n"
         "  chain input {\n"
         "    type filter hook input priority 0; policy accept;\n"
         f"    ip saddr {sender.address} ip daddr {receiver.address} {which} counter drop\n"
@@ -208,6 +218,11 @@ async def _dropped_at(end: End, table: str) -> int:
         for part in rule["expr"]
         if "counter" in part
     )
+
+
+def _without(table: str) -> str:
+    """Delete a table; an empty declaration first makes that succeed whether or not it stood."""
+    return f"table ip {table} {{}}\ndelete table ip {table}\n"
 
 
 def _table(node: str, path: Path_) -> str:

@@ -69,11 +69,14 @@ class Network(Protocol):
     async def impair(self, node: str, path: Path_, impairment: Impairment) -> None:
         """Make the path worse without cutting it; raises LabError where the lab cannot."""
 
+    async def hide_ends(self, node: str, path: Path_) -> None:
+        """Mend the path but for what ends a connection of the node: the far side does not learn of an end."""
+
     async def reset(self, node: str, path: Path_) -> int:
         """Kill the node's established connections on the path; return how many there were."""
 
     async def heal(self, node: str, path: Path_) -> None:
-        """Undo `cut` and `impair`; no error if there is nothing to undo."""
+        """Undo `cut`, `impair` and `hide_ends`; no error if there is nothing to undo."""
 
     async def reachable(self, node: str, path: Path_) -> bool:
         """Probe the path with a new connection of the node, or an echo where no port is known to answer."""

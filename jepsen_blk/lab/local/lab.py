@@ -39,9 +39,11 @@ _SYSCTLS = {
     "net.ipv4.tcp_keepalive_intvl": 1,
     "net.ipv4.tcp_keepalive_probes": 2,
     "net.ipv4.tcp_retries2": 3,
+    "net.ipv4.tcp_retrans_collapse": 0,
 }
 """QEMU's NBD client never times out by itself; with these a silent partition is an error after 3 s. The
-storage node has none of them: it may keep a silent client's connection, and what that sent may still come."""
+storage node has none of them: it may keep a silent client's connection, and what that sent may still come.
+What ends a connection stays a packet of its own when it is sent again: see `Network.hide_ends`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 INPUTS := debian-packages.txt pyproject.toml scripts/setup
 BENCHES := bench/check.py bench/online.py bench/certificate.py bench/interchange.py bench/agent.py bench/target.py bench/guest.py
 
-.PHONY: help setup demo test lint bench prove prove-checker mutate-checker soak-smoke pictures doctor clean
+.PHONY: help setup demo test lint bench prove prove-checker mutate-checker scenarios soak-smoke pictures doctor clean
 
 help:
 	@echo "make demo    three tests on real guests: a control, the case of 2006, and the same on a stock server"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench   measure the checker and the guest's I/O"
 	@echo "make prove   prove-checker, and the demo under 20 seeds with what was in flight at each migration"
 	@echo "make prove-checker   the checker against a search over all orders of 5 million histories; part of prove"
+	@echo "make scenarios  ten exact interleavings that lose a write, each ten times with the end that it has to have"
 	@echo "make soak-smoke  200 random fault schedules on a storage that is right and 200 on one that is not; goes on where it was"
 	@echo "make mutate-checker  break the checker in every small way and see that a test notices"
 	@echo "make pictures  make the definitions and pictures of docs/anomalies.md anew"
@@ -55,6 +56,9 @@ prove: prove-checker
 
 prove-checker: .venv/ready-run
 	$(BIN)/python bench/prove_checker.py
+
+scenarios: .venv/ready-run
+	$(BIN)/jepsen-blk scenarios --all --times 10
 
 soak-smoke: .venv/ready-run
 	$(BIN)/python bench/soak_smoke.py

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jepsen_blk import __version__, cli_plugins
+from jepsen_blk import __version__, cli_plugins, cli_scenarios
 from jepsen_blk.cli_plugins import AsJson
 from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
 
@@ -269,7 +269,7 @@ def image(
     return EXIT_PASS
 
 
-for _verb in (cli_plugins.nemeses, cli_plugins.workloads):
+for _verb in (cli_scenarios.scenarios, cli_plugins.nemeses, cli_plugins.workloads):
     app.command()(_verb)
 
 

@@ -125,6 +125,12 @@ class ExpectSpec(Table):
     deadlines: dict[Deadline, Verdict] = Field(default_factory=dict)
     """The verdict under other deadlines."""
 
+    @model_validator(mode="after")
+    def _anomalies_fail(self) -> ExpectSpec:
+        if self.anomalies and self.verdict == "pass":
+            raise ValueError("anomalies: a test that passes finds none; leave them out, or expect 'fail'")
+        return self
+
 
 class Spec(Table):
     """A whole test."""

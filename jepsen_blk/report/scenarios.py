@@ -29,9 +29,9 @@ class Played:
 def print_scenarios(specs: Sequence[Spec], console: Console) -> None:
     """List them with what each shows and the end that it has to have."""
     for spec in specs:
-        console.print(Text.assemble((spec.name, "bold"), "  ", _expected(spec)))
+        console.print(Text.assemble((f"{spec.name:<26}", "bold"), _expected(spec)))
         console.print(Padding(Text(spec.about), (0, 0, 0, 4)))
-    console.print("\n`jepsen-blk scenarios NAME...` plays them, `--all` every one; `--print NAME` shows one")
+    console.print("\n`jepsen-blk scenarios NAME...` plays some, `--all` every one; `--print NAME` shows one")
 
 
 def print_played(played: Played, number: int, times: int, console: Console) -> None:
@@ -50,9 +50,8 @@ def print_played(played: Played, number: int, times: int, console: Console) -> N
 
 def scenario_table(specs: Sequence[Spec], runs: Sequence[Played], times: int) -> Table:
     """Make the closing table: how often of how many each ended as it has to."""
-    table = Table(header_style="bold", expand=False, pad_edge=False, show_lines=True)
+    table = Table(header_style="bold", expand=False, pad_edge=False)
     table.add_column("scenario", no_wrap=True)
-    table.add_column("what it shows")
     table.add_column("has to end as")
     table.add_column("did", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
@@ -62,7 +61,6 @@ def scenario_table(specs: Sequence[Spec], runs: Sequence[Played], times: int) ->
         mean_s = sum(run.took_s for run in own) / len(own) if own else 0.0
         table.add_row(
             spec.name,
-            spec.about,
             _expected(spec),
             Text(f"{good} of {times}", style="bold green" if good == times else "bold yellow"),
             f"{mean_s:.1f} s" if own else "",

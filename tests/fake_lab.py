@@ -9,7 +9,8 @@ from histories import Op
 from puppet import Puppet
 
 from jepsen_blk.history.record import ROW
-from jepsen_blk.lab.seams import GuestState, GuestStream
+from jepsen_blk.lab.seams import GuestStream
+from nemesis.testing.lab import ScriptedLab
 
 
 def packed(operations: Sequence[Op]) -> bytes:
@@ -21,20 +22,13 @@ def packed(operations: Sequence[Op]) -> bytes:
     return rows.tobytes()
 
 
-class FakeHypervisor:
-    """The guest runs, always."""
-
-    async def state(self, node: str) -> GuestState:
-        return GuestState.RUNNING
-
-
 class FakeLab:
     """Implements lab.seams.Lab as far as the controller and these tests' faults need it."""
 
     guest_nodes = ("x", "y")
 
     def __init__(self, puppet: Puppet, first: Sequence[Op]) -> None:
-        self.hypervisor = FakeHypervisor()
+        self.hypervisor = ScriptedLab().hypervisor
         self._puppet = puppet
         self._first = first
         self._frames = 0

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import virtual_time
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.history.events import Event, EventLog, read_events
+from jepsen_blk.history.events import Event, read_events
 from jepsen_blk.judge import _faults
-from jepsen_blk.lab.seams import GuestState
-from jepsen_blk.spec import HandoffSpec
 from nemesis.catalogue import FAULTS
 from nemesis.fault import NotProven, Stage
 from nemesis.plan import Plan, Step
 from nemesis.play import play
+from nemesis.testing import virtual_time
+from nemesis.testing.lab import ScriptedLab
+from nemesis.testing.life import stage_on
 
 
 @dataclass
@@ -60,23 +60,6 @@ class Scripted:
             raise NotProven(f"nothing of {self.label} was seen")
 
 
-class Guest:
-    """A hypervisor whose guest runs until it is told to end."""
-
-    ended = False
-
-    async def state(self, node: str) -> GuestState:
-        return GuestState.ABSENT if self.ended else GuestState.RUNNING
-
-    async def last_words(self, node: str) -> str:
-        return "panic"
-
-
-class Lab:
-    def __init__(self) -> None:
-        self.hypervisor = Guest()
-
-
 def step(label: str, *inner: Step, at: dict[str, float | None] | None = None, **options: Any) -> Step:
     given = {"label": label, "duration_s": 1.0, **options}
     return Step("scripted", given, during=inner, least_s=given["duration_s"], **(at or {}))
@@ -116,19 +99,18 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pla
         *steps: Step, lasts_s: float = 0.0, limit_s: float = 60.0, stop_s: float = 0, end_guest_s: float = 0
     ) -> Played:
         async def test() -> float:
-            events = EventLog(tmp_path / "events.jsonl")
-            lab = Lab()
-            stage = Stage(lab, None, events, HandoffSpec(), {}, lambda: 0, "x", "y")
+            lab = ScriptedLab()
+            stage = stage_on(lab, tmp_path / "events.jsonl")
             loop, end = asyncio.get_running_loop(), asyncio.Event()
             if stop_s:
                 loop.call_at(stop_s, end.set)
             if end_guest_s:
-                loop.call_at(end_guest_s, lambda: setattr(lab.hypervisor, "ended", True))
+                loop.call_at(end_guest_s, lab.hypervisor.end, "x", "panic")
             try:
                 await play(Plan(steps, lasts_s), stage, end, "t", limit_s)
             except LabError as error:
-                events.emit("test", "t", "doubt", why=str(error))
-            events.close()
+                stage.events.emit("test", "t", "doubt", why=str(error))
+            stage.events.close()
             return loop.time()
 
         took_s = virtual_time.run(test())

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.history.events import EventLog, read_events
-from jepsen_blk.lab.seams import Migration
-from jepsen_blk.spec import HandoffSpec
+from jepsen_blk.history.events import read_events
+from jepsen_blk.lab.seams import GuestState, Migration
 from nemesis.fault import Stage, run_fault
+from nemesis.testing import virtual_time
+from nemesis.testing.lab import ScriptedLab
+from nemesis.testing.life import stage_on
 
 Act = Callable[[Stage], Coroutine[Any, Any, None]]
 
@@ -40,48 +42,8 @@ class Scripted:
         return "well"
 
 
-class FakeHypervisor:
-    """Migrates when the test lets it, or refuses."""
-
-    def __init__(self, refusal: str = "") -> None:
-        self.refusal = refusal
-        self.asked = asyncio.Event()
-        self.allowed = asyncio.Event()
-        self.resumed: list[str] = []
-
-    async def begin_migration(self, source: str, destination: str, mode: str, *, pause: bool) -> None:
-        self.migration = Migration(source, destination, mode, 1, 2, 3, 0.1, 0.1, 0)
-
-    async def finish_migration(self, source: str) -> Migration:
-        self.asked.set()
-        await self.allowed.wait()
-        if self.refusal:
-            raise LabError(self.refusal)
-        return self.migration
-
-    async def resume(self, node: str) -> None:
-        self.resumed.append(node)
-
-
-class FakeLab:
-    """Two nodes and a hypervisor; nothing else is asked for."""
-
-    def __init__(self, hypervisor: FakeHypervisor) -> None:
-        self.hypervisor = hypervisor
-        self.storage = None
-
-
-def stage_in(folder: Path, hypervisor: FakeHypervisor) -> Stage:
-    return Stage(
-        lab=FakeLab(hypervisor),
-        guest=None,
-        events=EventLog(folder / "events.jsonl"),
-        handoff=HandoffSpec(),
-        workload={},
-        operations=lambda: 0,
-        guest_node="x",
-        other_node="y",
-    )
+def stage_in(folder: Path) -> Stage:
+    return stage_on(ScriptedLab(), folder / "events.jsonl")
 
 
 def ending(folder: Path) -> dict[str, Any]:
@@ -118,10 +80,10 @@ def test_a_fault_that_is_cut_off_is_healed_and_says_that_it_was_proven(tmp_path:
         async def heal(stage: Stage) -> None:
             healed.append(stage.guest_node)
 
-        stage = stage_in(tmp_path, FakeHypervisor())
+        stage = stage_in(tmp_path)
         await cut_off(Scripted(dwell, heal), stage, begun, lambda: None)
 
-    asyncio.run(test())
+    virtual_time.run(test())
     assert healed == ["x"]
     assert ending(tmp_path) == {"proven": True, "healed": True, "why": "it was cut off"}
 
@@ -134,9 +96,9 @@ def test_a_cancellation_while_a_fault_is_healed_comes_after_the_healing(tmp_path
             begun.set()
             await allowed.wait()
 
-        await cut_off(Scripted(heal=heal), stage_in(tmp_path, FakeHypervisor()), begun, allowed.set)
+        await cut_off(Scripted(heal=heal), stage_in(tmp_path), begun, allowed.set)
 
-    asyncio.run(test())
+    virtual_time.run(test())
     assert ending(tmp_path) == {"proven": True, "healed": True, "why": ""}
 
 
@@ -152,16 +114,26 @@ async def begin_and_finish(stage: Stage) -> None:
 @pytest.mark.parametrize("migrate", [hand_over, begin_and_finish])
 @pytest.mark.parametrize("refusal", ["", "no route"])
 def test_a_hand_over_that_has_begun_is_taken_to_its_end(tmp_path: Path, refusal: str, migrate: Act) -> None:
-    async def test() -> tuple[str, list[str]]:
-        hypervisor = FakeHypervisor(refusal)
-        stage = stage_in(tmp_path, hypervisor)
+    async def test() -> tuple[str, GuestState]:
+        lab, asked, allowed = ScriptedLab(), asyncio.Event(), asyncio.Event()
+        finish = lab.hypervisor.finish_migration
+
+        async def finish_when_allowed(source: str) -> Migration:
+            asked.set()
+            await allowed.wait()
+            if refusal:
+                raise LabError(refusal)
+            return await finish(source)
+
+        lab.hypervisor.finish_migration = finish_when_allowed
+        stage = stage_on(lab, tmp_path / "events.jsonl")
 
         async def dwell(stage: Stage) -> None:
             await migrate(stage)
             pytest.fail("what comes after the hand-over was not cut off")
 
-        await cut_off(Scripted(dwell), stage, hypervisor.asked, hypervisor.allowed.set)
-        return stage.guest_node, hypervisor.resumed
+        await cut_off(Scripted(dwell), stage, asked, allowed.set)
+        return stage.guest_node, await lab.hypervisor.state("y")
 
-    assert asyncio.run(test()) == (("x", []) if refusal else ("y", ["y"]))
+    assert virtual_time.run(test()) == (("x", GuestState.INCOMING) if refusal else ("y", GuestState.RUNNING))
     assert ending(tmp_path)["why"] == (refusal or "it was cut off")

@@ -165,3 +165,10 @@ def test_a_module_keeps_the_rules_of_the_house(path: Path):
         assert not isinstance(node, ast.Assert), f"line {node.lineno}: assert in the package"
         if isinstance(node, ast.keyword):
             assert node.arg != "shell", f"line {node.value.lineno}: a shell"
+
+
+def test_what_is_for_tests_is_used_by_tests_alone():
+    rooms = ("nemesis.testing", "workloads.testing")
+    for path in FILES:
+        if not any(within(name_of(path), room) for room in rooms):
+            assert not any(within(module, room) for module in imports_of(path) for room in rooms), path

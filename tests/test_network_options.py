@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 from fake_lab import PreparedFakeLab
-from test_fault import FakeHypervisor, ending, stage_in
 
 from jepsen_blk import controller
 from jepsen_blk.controller import run_test
 from jepsen_blk.errors import SpecError, UserError
 from jepsen_blk.lab.paths import Echoes, Impairment, Latency, Loss, Path_
-from jepsen_blk.lab.seams import GuestState
 from jepsen_blk.spec import Spec, make_spec
 from nemesis.catalogue import make_fault
-from nemesis.fault import Stage, run_fault
+from nemesis.testing.lab import ScriptedLab
+from nemesis.testing.life import live
 
 
 @pytest.mark.parametrize(
@@ -61,30 +60,6 @@ def test_a_fault_that_the_lab_cannot_do_is_refused_before_the_run(
     assert not (tmp_path / "store").exists()
 
 
-class LateNetwork:
-    """Answers echoes as the test says: one answer for each probe, the last for all that follow."""
-
-    def __init__(self, *echoes: Echoes) -> None:
-        self.echoes = list(echoes)
-
-    async def reachable(self, node: str, path: Path_) -> bool:
-        return True
-
-    async def impair(self, node: str, path: Path_, impairment: Impairment) -> None: ...
-
-    async def heal(self, node: str, path: Path_) -> None: ...
-
-    async def echo(self, node: str, path: Path_, count: int) -> Echoes:
-        return self.echoes.pop(0) if len(self.echoes) > 1 else self.echoes[0]
-
-
-class Running(FakeHypervisor):
-    """Its guest runs."""
-
-    async def state(self, node: str) -> GuestState:
-        return GuestState.RUNNING
-
-
 def echoes(rtt_ms: float, *, duplicates: int = 0, out_of_order: int = 0) -> Echoes:
     return Echoes(100, 100, duplicates, out_of_order, rtt_ms, 1.0)
 
@@ -101,16 +76,17 @@ def echoes(rtt_ms: float, *, duplicates: int = 0, out_of_order: int = 0) -> Echo
     ids=["all-seen", "no-delay", "no-duplicate", "in-order", "still-late"],
 )
 def test_latency_is_proven_by_all_that_was_asked_for(
-    during: Echoes, after: Echoes, proven: bool, healed: bool, tmp_path: Path
+    during: Echoes, after: Echoes, proven: bool, healed: bool
 ) -> None:
-    options = {"duration_s": 0.001, "delay_ms": 20, "reorder_percent": 10, "duplicate_percent": 10}
-    stage: Stage = stage_in(tmp_path, Running())
-    stage.lab.network = LateNetwork(echoes(1), during, after)
-    completed = iter(range(1_000_000))
-    stage.operations = lambda: next(completed)
-    asyncio.run(run_fault(make_fault("latency", options), stage))
-    stage.events.close()
-    assert (ending(tmp_path)["proven"], ending(tmp_path)["healed"]) == (proven, healed)
+    lab, probes = ScriptedLab(), [echoes(1), during]
+
+    async def echo(node: str, path: Path_, count: int) -> Echoes:
+        return probes.pop(0) if probes else after
+
+    lab.network.echo = echo
+    options = {"delay_ms": 20, "reorder_percent": 10, "duplicate_percent": 10}
+    life = live(make_fault("latency", options), lab)
+    assert (life.proven, life.healed) == (proven, healed)
 
 
 def test_impairments_are_told_apart_by_their_numbers() -> None:

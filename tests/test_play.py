@@ -6,28 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import virtual_time
 
-from jepsen_blk.history.events import EventLog, read_events
-from jepsen_blk.lab.seams import GuestState
-from jepsen_blk.spec import HandoffSpec
+from jepsen_blk.history.events import read_events
 from nemesis.catalogue import FAULTS
 from nemesis.fault import Stage
 from nemesis.plan import Plan, Step
 from nemesis.play import play
+from nemesis.testing import virtual_time
+from nemesis.testing.lab import ScriptedLab
+from nemesis.testing.life import stage_on
 
 Played = list[tuple[str, float]]
-
-
-class RunningGuest:
-    """A hypervisor whose guest runs."""
-
-    async def state(self, node: str) -> GuestState:
-        return GuestState.RUNNING
-
-
-class Lab:
-    hypervisor = RunningGuest()
 
 
 @pytest.fixture
@@ -68,14 +57,13 @@ def run(folder: Path, *steps: Step, lasts_s: float = 0.0, limit_s: float = 60, s
     """Play a plan and return how long it took; it is told to stop at `stop_s`."""
 
     async def test() -> float:
-        events = EventLog(folder / "events.jsonl")
-        stage = Stage(Lab(), None, events, HandoffSpec(), {}, lambda: 0, "x", "y")
+        stage = stage_on(ScriptedLab(), folder / "events.jsonl")
         loop = asyncio.get_running_loop()
         end = asyncio.Event()
         if stop_s:
             loop.call_at(stop_s, end.set)
         await play(Plan(steps, lasts_s), stage, end, "t", limit_s)
-        events.close()
+        stage.events.close()
         return loop.time()
 
     return virtual_time.run(test())

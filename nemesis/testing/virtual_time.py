@@ -1,5 +1,7 @@
 """An event loop whose clock jumps to the next timer, so that a test of hours takes no time."""
 
+from __future__ import annotations
+
 import asyncio
 import selectors
 from collections.abc import Coroutine
@@ -13,7 +15,7 @@ class _Selector(selectors.DefaultSelector):
 
     waited_s = 0.0
 
-    def select(self, timeout: float | None = None) -> list[Any]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise RuntimeError("the test waits for what never comes")
         self.waited_s += max(0.0, timeout)
@@ -30,5 +32,9 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in a loop of its own, whose clock begins at 0.
+
+    Raises RuntimeError where everything waits and no timer is left that could end that.
+    """
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(main)

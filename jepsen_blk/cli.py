@@ -269,7 +269,7 @@ def image(
     return EXIT_PASS
 
 
-for _verb in (cli_scenarios.scenarios, cli_plugins.nemeses, cli_plugins.workloads):
+for _verb in (cli_scenarios.scenarios, cli_plugins.nemeses, cli_plugins.workloads, cli_plugins.new):
     app.command()(_verb)
 
 

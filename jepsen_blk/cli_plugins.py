@@ -6,11 +6,13 @@ As in cli.py: one function a verb, no logic, and what is heavy is imported by th
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jepsen_blk.errors import EXIT_PASS, EXIT_USER
+from jepsen_blk.scaffold import Kind
 
 if TYPE_CHECKING:
     from jepsen_blk.plugins import Catalogue
@@ -31,6 +33,26 @@ def workloads(name: Name = None, as_json: AsJson = False) -> int:
     from jepsen_blk.workload_spec import CATALOGUE
 
     return _list(CATALOGUE, name, as_json)
+
+
+def new(
+    kind: Annotated[Kind, typer.Argument(metavar="nemesis|workload", help="What it is to be.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What specifications will call it.")],
+    into: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write; without it ./NAME.")
+    ] = None,
+) -> int:
+    """Begin a package with a fault or a workload of your own, from an example that works."""
+    from jepsen_blk.scaffold.naming import names_of
+    from jepsen_blk.scaffold.package import write_package
+    from jepsen_blk.scaffold.told import lines
+
+    names = names_of(kind, name)
+    folder = into or Path(name)
+    written = write_package(names, folder)
+    for line in lines(names, folder, written):
+        typer.echo(line)
+    return EXIT_PASS
 
 
 def _list(catalogue: Catalogue, name: str | None, as_json: bool) -> int:

@@ -47,6 +47,10 @@ ROOMS = {
         *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec", "jepsen_blk.plugins"),
         *("jepsen_blk.mistakes", "jepsen_blk.stamp"),
     ),
+    "jepsen_blk.scaffold": (
+        *("jepsen_blk", "jepsen_blk.errors", "jepsen_blk.plugins", "jepsen_blk.workload_spec"),
+        "nemesis.catalogue",
+    ),
     "jepsen_blk.report": (
         *(
             *BASE,

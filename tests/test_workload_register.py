@@ -1,24 +1,20 @@
 """The register workload: a seed, its mix, and its hot set."""
 
-from _random import Random
 from typing import Any
 
 import pytest
 
 from jepsen_blk.workload_spec import RegisterSpec
-from workloads.agent.operations import BURST, FLUSH, KIND_BITS, READ, WRITE
-from workloads.agent.register import Register
+from workloads import testing
+from workloads.agent.operations import BURST, FLUSH, READ, WRITE
+from workloads.testing import Drawn
 
-DEFAULTS = RegisterSpec().model_dump(mode="json")
+DEFAULTS = RegisterSpec()
 
 
-def draw(count: int = 20_000, seed: int = 1, **changes: Any) -> list[tuple[int, int]]:
-    """Return (kind, block) of the first operations."""
-    register = Register(Random(seed), {**DEFAULTS, **changes})
-    operations: list[int] = []
-    while len(operations) < count:
-        operations += reversed(register.batch())
-    return [(operation % (1 << KIND_BITS), operation >> KIND_BITS) for operation in operations[:count]]
+def draw(count: int = 20_000, seed: int = 1, **changes: Any) -> list[Drawn]:
+    """Return the first operations of the default workload with these changes."""
+    return testing.draw(RegisterSpec(**changes), count, seed)
 
 
 def share(part: int, whole: int) -> float:
@@ -33,7 +29,7 @@ def test_a_seed_determines_every_operation() -> None:
 def test_the_fractions_of_the_default_mix_are_kept() -> None:
     operations = draw()
     kinds = [kind for kind, _ in operations]
-    hot = [kind for kind, block in operations if block < DEFAULTS["hot_blocks"]]
+    hot = [kind for kind, block in operations if block < DEFAULTS.hot_blocks]
     hot_writes = [kind for kind in hot if kind != READ]
     assert share(kinds.count(READ), len(kinds)) == pytest.approx(0.3, abs=0.02)
     assert share(len(hot), len(kinds)) == pytest.approx(0.5, abs=0.02)

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -176,3 +177,21 @@ def test_what_is_for_tests_is_used_by_tests_alone():
     for path in FILES:
         if not any(within(name_of(path), room) for room in rooms):
             assert not any(within(module, room) for module in imports_of(path) for room in rooms), path
+
+
+def test_all_that_is_no_module_is_part_of_the_package_that_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    globs = project["tool"]["setuptools"]["package-data"]
+    packed = {
+        path
+        for room, patterns in globs.items()
+        for pattern in patterns
+        for path in (ROOT / room.replace(".", "/")).glob(pattern)
+    }
+    data = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert data == {path for path in packed if path.is_file()}

@@ -16,7 +16,11 @@ from jepsen_blk.judge import judge_run
 from jepsen_blk.plugins import PluginError
 from jepsen_blk.spec import dump_spec, load_spec, load_stored_spec, make_spec
 from jepsen_blk.workload_spec import CATALOGUE
+from workloads import testing
+from workloads.agent.operations import READ, WRITE
+from workloads.agent.sent import SourceError
 from workloads.source import MODULES, SentWorkload, sent_workload
+from workloads.testing import draw
 
 OPTIONS = '''
 from typing import Annotated, ClassVar, Literal
@@ -238,6 +242,19 @@ def test_a_source_that_fails_later_ends_the_workload_and_not_the_agent(
     problem, left = asyncio.run(test())
     assert said in problem
     assert left == 0
+
+
+def test_what_is_drawn_without_a_guest_is_what_the_guest_would_draw_or_refuse(
+    installed: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("drawn")
+    spec = make_spec({"workload": {"name": "stride", "step": 5, "blocks": 64}}).workload
+    assert draw(spec, 5) == [(WRITE, 5), (READ, 5), (WRITE, 10), (READ, 10), (WRITE, 15)]
+    failing = SentWorkload("stride", AGENT.replace("self._at += 1", "self._at += 1 if self._at < 9 else ''"))
+    monkeypatch.setattr(testing, "sent_workload", lambda _: failing)
+    assert len(draw(spec, 18)) == 18
+    with pytest.raises(SourceError, match=r"workload 'stride': batch\(\): TypeError"):
+        draw(spec, 19)
 
 
 def test_a_workload_that_was_not_sent_is_refused(tmp_path: Path) -> None:

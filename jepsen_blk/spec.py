@@ -236,13 +236,33 @@ def make_spec(data: dict[str, Any], origin: str = "options", context: dict[str, 
         raise SpecError(f"{origin}: {mistakes(error)}") from error
 
 
+def change_spec(spec: Spec, changes: dict[str, Any]) -> Spec:
+    """Return the specification with `changes` (nested dicts) laid over it; SpecError as from load_spec."""
+    return make_spec(_merge(_told(spec), changes), "the changed specification")
+
+
 def dump_spec(spec: Spec) -> str:
     """Write the complete specification as TOML, defaults and seed included."""
+    return tomli_w.dumps(_told(spec))
+
+
+def dump_brief_spec(spec: Spec) -> str:
+    """Write as TOML the name, the seed and what is no default; all if less would be read otherwise."""
+    told = spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    brief = tomli_w.dumps({"name": spec.name, "seed": spec.seed} | told)
+    try:
+        same = make_spec(tomllib.loads(brief)) == spec
+    except SpecError:
+        same = False
+    return brief if same else dump_spec(spec)
+
+
+def _told(spec: Spec) -> dict[str, Any]:
     data = spec.model_dump(mode="json", exclude_none=True)
     if spec.storage.kind != "policy":
         for name in _OF_POLICY:
             data["storage"].pop(name, None)
-    return tomli_w.dumps(data)
+    return data
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

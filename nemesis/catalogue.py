@@ -97,6 +97,16 @@ def fault_class(name: str) -> type[Any]:
     return found
 
 
+def default_options(name: str) -> dict[str, Any]:
+    """Return the defaults of the options that need not be given; raises as fault_class does."""
+    given = {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(fault_class(name))
+        if field.init
+    }
+    return {option: value for option, value in given.items() if value is not dataclasses.MISSING}
+
+
 def make_fault(name: str, options: dict[str, Any]) -> Fault:
     """Make a fault with its options; raises SpecError naming the choices or every mistaken option.
 

@@ -103,6 +103,11 @@ def _dated(steps: Sequence[Step], now_s: float, depth: int) -> list[Dated]:
     return dated
 
 
+def is_script(value: Any) -> bool:
+    """Tell whether the value of an option is a list of tables, which are the steps of a script."""
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
 _PLAN = TypeAdapter(Plan)
 
 

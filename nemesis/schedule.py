@@ -7,7 +7,6 @@ while the test runs, those that would come too late are left out, from the end o
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -33,7 +32,7 @@ from jepsen_blk.schedule_spec import (
     overlaps_of,
 )
 from jepsen_blk.spec import NemesisSpec, Spec, StorageSpec
-from nemesis.catalogue import check_storage, fault_class, make_fault
+from nemesis.catalogue import check_storage, default_options, make_fault
 from nemesis.fault import Fault
 from nemesis.overlap import check_during
 from nemesis.plan import Plan, Step
@@ -272,18 +271,8 @@ def _step(
     until_s: float | None = None,
 ) -> Step:
     """Make a step with all options of the fault: defaults may change, and a replay must not."""
-    complete = {**_defaults(fault_class(fault)), **options}
+    complete = {**default_options(fault), **options}
     return Step(fault, complete, after_s, from_s, until_s, float(complete.get(_DURATION, 0.0)))
-
-
-def _defaults(fault: type[Any]) -> dict[str, Any]:
-    """Return the options of a fault that need not be given."""
-    given = {
-        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        for field in dataclasses.fields(fault)
-        if field.init
-    }
-    return {name: value for name, value in given.items() if value is not dataclasses.MISSING}
 
 
 def _extremes(options: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jepsen_blk.spec import Spec
-from nemesis.plan import Plan, plan_to_json
+from nemesis.plan import Plan, is_script, plan_to_json
 
 _INDENT = "  "
 
@@ -89,7 +89,7 @@ def _count(plan: Plan) -> str:
 
 def _options(options: Mapping[str, Any]) -> str:
     """Write options as --nemesis takes them, and a list of tables, which is a script, a line each."""
-    scripts = [value for value in options.values() if _is_script(value)]
+    scripts = [value for value in options.values() if is_script(value)]
     plain = ",".join(_setting(name, value) for name, value in options.items() if value not in scripts)
     steps = [
         f"{number:>2} {_line(step)}" for script in scripts for number, step in enumerate(script, start=1)
@@ -103,7 +103,3 @@ def _line(step: Mapping[str, Any]) -> str:
 
 def _setting(name: str, value: Any) -> str:
     return f"{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
-
-
-def _is_script(value: Any) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, dict) for item in value)

@@ -1,0 +1,1 @@
+"""From a run that failed to the smallest test that still does."""

@@ -52,6 +52,15 @@ ROOMS = {
         *("jepsen_blk", "jepsen_blk.errors", "jepsen_blk.plugins", "jepsen_blk.workload_spec"),
         "nemesis.catalogue",
     ),
+    "jepsen_blk.shrink.ddmin": (),
+    "jepsen_blk.shrink.candidate": ("jepsen_blk.spec", "nemesis"),
+    "jepsen_blk.shrink.reductions": (
+        *("jepsen_blk.errors", "jepsen_blk.shrink.candidate", "jepsen_blk.shrink.ddmin", "nemesis"),
+    ),
+    "jepsen_blk.shrink.driver": (
+        *("jepsen_blk.errors", "jepsen_blk.spec", "jepsen_blk.shrink.reductions"),
+        *("jepsen_blk.shrink.candidate", "jepsen_blk.shrink.record", "jepsen_blk.shrink.budget"),
+    ),
     "jepsen_blk.report": (
         *(
             *BASE,

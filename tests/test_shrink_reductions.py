@@ -206,4 +206,4 @@ def test_candidates_share_their_key_only_if_they_say_the_same():
 def test_many_faults_are_told_in_a_few_words():
     steps = [step("pause")] * 3 + [step(name) for name in ("hold", "migrate", "reset", "freeze", "loss")]
     assert told(steps) == "pause x3, hold, migrate, reset, 2 more"
-    assert told(()) == "none"
+    assert told(()) == "no fault"

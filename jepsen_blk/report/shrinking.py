@@ -28,13 +28,14 @@ class ShrinkView(NullView):
         self._began = clock()
         self._live: Live | None = None
         self._runs = 0
+        self._budget = ""
         self._doing = ""
         self._phase = ""
         self._smallest = ""
 
     def begin(self, run: str, kinds: Sequence[str], planned: int, budget: str, known: int) -> None:
         """Shrinking begins, or goes on if runs are known."""
-        self._began = self._clock()
+        self._began, self._budget = self._clock(), budget
         before = f"; {known} runs are known from before" if known else ""
         self._line(Text(f"shrinking {run}"))
         self._line(Text(f"failed by {', '.join(kinds)}; faults planned: {planned}; budget: {budget}{before}"))
@@ -86,7 +87,7 @@ class ShrinkView(NullView):
         return Text.assemble(
             (" SHRINK ", "bold white on blue"),
             (f" run {self._runs}", "bold"),
-            (f"   {self._clock() - self._began:.0f} s", "dim"),
+            (f"   {self._clock() - self._began:.0f} s   budget: {self._budget}", "dim"),
             f"\n ● {self._doing}" if self._doing else "",
             (f"   {self._phase}" if self._phase else "", "dim"),
             f"\n   smallest so far: {self._smallest}" if self._smallest else "",

@@ -92,7 +92,7 @@ def key_of(spec: Spec) -> str:
 def told(steps: Sequence[Step]) -> str:
     """Return the faults in a few words: what comes again is counted, what comes during others in brackets."""
     if not steps:
-        return "none"
+        return "no fault"
     counts = Counter(_names(steps))
     shown = [name if count == 1 else f"{name} x{count}" for name, count in counts.items()]
     more = sum(list(counts.values())[_SHOWN:])

@@ -49,7 +49,8 @@ async def fewest_faults(candidate: Candidate, fails: Fails, place: Place = ()) -
     all_faults = candidate.during(place)
 
     async def part_fails(part: tuple[Step, ...]) -> bool:
-        return await fails(candidate.put_during(place, part), f"{len(part)} of {_faults(len(all_faults))}")
+        what = f"{len(part)} of {len(all_faults)} faults" if part or place else "the workload alone"
+        return await fails(candidate.put_during(place, part), what)
 
     smaller = candidate.put_during(place, await ddmin(all_faults, part_fails))
     for number, step in enumerate(smaller.during(place)):
@@ -189,7 +190,3 @@ def _defaults(step: Step) -> dict[str, Any]:
 def _pause_s(step: Step) -> float:
     """Return the pause that is not written: a date has none."""
     return 0.0 if step.from_s else DEFAULT_PAUSE_S
-
-
-def _faults(number: int) -> str:
-    return "1 fault" if number == 1 else f"{number} faults"

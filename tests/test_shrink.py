@@ -244,3 +244,16 @@ def test_every_candidate_is_a_line_that_says_what_came_of_it(tmp_path: Path):
         "✓ 1 of 4 faults: lost-path-migration; fails by stale-overwrite",
     ]
     assert "✓ workload: queue_depth 1, not 16; fails by stale-overwrite" in lines
+
+
+def test_what_cannot_be_played_is_not_run_and_is_said_of_the_run_itself_alone(tmp_path: Path):
+    script = [{"do": "quiesce"}, {"do": "write", "block": 1, "name": "A"}, {"do": "await-write", "of": "A"}]
+    run = Scripted(tmp_path / "script", fails_by("choreography"))
+    _, said = shrink(subject(tmp_path / "script", step("choreography", steps=script)), run, confirm=0)
+    assert "cannot be" not in said
+    assert shrunk(tmp_path / "script").nemesis[0].options == {"steps": script[:1]}
+    late = Scripted(tmp_path / "late", fails_by("pause"))
+    too_long = step("slow-storage", 0.3, step("pause"), duration_s=99.0)
+    code, said = shrink(subject(tmp_path / "late", too_long, time_limit_s=10), late)
+    assert (code, late.specs) == (2, [])
+    assert "- all that came: slow-storage (pause during it); cannot be: " in said

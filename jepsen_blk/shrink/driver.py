@@ -119,7 +119,8 @@ class Shrinker:
         try:
             spec = candidate.spec()
         except SpecError as error:
-            self._progress.tried(what, faults, f"cannot be: {error}", kept=False, known=False)
+            if self.smallest is None:  # else it is one of many that were drawn from it, and there are others
+                self._progress.tried(what, faults, f"cannot be: {error}", kept=False, known=False)
             return False
         runs = self._record.of(key_of(spec))
         known = len(runs)

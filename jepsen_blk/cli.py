@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jepsen_blk import __version__, cli_plugins, cli_scenarios
+from jepsen_blk import __version__, cli_plugins, cli_scenarios, cli_shrink
 from jepsen_blk.cli_plugins import AsJson
 from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
 
@@ -112,37 +112,6 @@ def replay(
     specification, repeated = load_repeated(path or latest(store), name)
     typer.echo(f"replaying {repeated.run_dir}")
     return _run(specification, store, keep_lab, repeated)
-
-
-@app.command()
-def shrink(
-    path: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run; without one the newest.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the smallest test is written: RUN/shrunk.toml.")
-    ] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="Runs after which a candidate passes for good.")] = 3,
-    budget: Annotated[
-        str, typer.Option(metavar="RUNS|TIME", help="When to stop: 60 (runs), 90s, 30m, 2h.")
-    ] = "60",
-    confirm: Annotated[int, typer.Option(min=0, help="Runs of the smallest, to see how often it fails.")] = 5,
-    store: Store = Path("store"),
-) -> int:
-    """Find the fewest faults, and the least beside them, with which a failed run still fails."""
-    from rich.console import Console
-
-    from jepsen_blk.doctor import require_runnable
-    from jepsen_blk.shrink.budget import parse_budget
-    from jepsen_blk.shrink.session import Effort, shrink_run
-    from jepsen_blk.shrink.subject import load_subject
-    from jepsen_blk.shrink.written import SHRUNK, require_writable
-    from jepsen_blk.store import latest
-
-    effort = Effort(attempts, confirm, parse_budget(budget))
-    subject = load_subject(path or latest(store))
-    target = out or subject.run_dir / SHRUNK
-    require_writable(target)
-    require_runnable(subject.spec.guest.memory_mb)
-    return shrink_run(subject, target, effort, Console(highlight=False))
 
 
 @app.command()
@@ -300,7 +269,14 @@ def image(
     return EXIT_PASS
 
 
-for _verb in (cli_scenarios.scenarios, cli_plugins.nemeses, cli_plugins.workloads, cli_plugins.new):
+_VERBS = (
+    cli_shrink.shrink,
+    cli_scenarios.scenarios,
+    cli_plugins.nemeses,
+    cli_plugins.workloads,
+    cli_plugins.new,
+)
+for _verb in _VERBS:
     app.command()(_verb)
 
 

@@ -151,7 +151,12 @@ def test_nothing_imports_the_command_line():
 
 
 def test_only_what_runs_tests_imports_the_controller():
-    above = ("jepsen_blk.cli", "jepsen_blk.demo", "jepsen_blk.scenarios.regression", "jepsen_blk.shrink.session")
+    above = (
+        "jepsen_blk.cli",
+        "jepsen_blk.demo",
+        "jepsen_blk.scenarios.regression",
+        "jepsen_blk.shrink.session",
+    )
     for path in FILES:
         if "jepsen_blk.controller" in imports_of(path):
             assert any(within(name_of(path), room) for room in above), path

@@ -54,7 +54,10 @@ class ShrinkView(NullView):
         self._doing = f"{what}: {faults}; attempt {attempt} of {attempts}"
 
     def tried(self, what: str, faults: str, outcome: str, *, kept: bool, known: bool) -> None:
-        """It is known how a candidate fares."""
+        """It is known how a candidate fares; what is known from before is a line only if it is kept."""
+        self._doing = self._phase = ""
+        if known and not kept:
+            return
         mark = ("✓ ", "bold green") if kept else ("- ", "dim")
         line = Text.assemble(mark, (what, "bold" if kept else ""))
         if faults != self._smallest:
@@ -64,7 +67,6 @@ class ShrinkView(NullView):
             line.append(" (known from before)", style="dim")
         if kept:
             self._smallest = faults
-        self._doing = self._phase = ""
         self._line(line)
 
     def confirming(self, number: int, of: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -90,10 +90,13 @@ def key_of(spec: Spec) -> str:
 
 
 def told(steps: Sequence[Step]) -> str:
-    """Return the faults in a few words: what comes again is counted, what comes during others in brackets."""
-    if not steps:
-        return "no fault"
-    counts = Counter(_names(steps))
+    """Return the faults in a few words, what comes during others in brackets."""
+    return in_few_words(_names(steps)) or "no fault"
+
+
+def in_few_words(names: Iterable[str]) -> str:
+    """Return the first few of the names, with how often each comes, and how many more there are."""
+    counts = Counter(names)
     shown = [name if count == 1 else f"{name} x{count}" for name, count in counts.items()]
     more = sum(list(counts.values())[_SHOWN:])
     return ", ".join([*shown[:_SHOWN], *([f"{more} more"] if more else [])])

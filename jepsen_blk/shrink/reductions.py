@@ -15,7 +15,7 @@ from math import ceil
 from typing import Any, TypeAlias
 
 from jepsen_blk.errors import SpecError
-from jepsen_blk.shrink.candidate import ALONE_S, Candidate, Place
+from jepsen_blk.shrink.candidate import ALONE_S, Candidate, Place, in_few_words
 from jepsen_blk.shrink.ddmin import ddmin
 from nemesis.catalogue import default_options
 from nemesis.explicit import DEFAULT_PAUSE_S, same_value
@@ -75,13 +75,14 @@ async def fewest_script_steps(candidate: Candidate, fails: Fails) -> Candidate:
 async def _fewest_of_script(candidate: Candidate, place: Place, name: str, fails: Fails) -> Candidate:
     script = candidate.at(place).options[name]
 
-    def build(part: tuple[Any, ...]) -> Candidate:
-        return candidate.put(place, _with_option(candidate.at(place), name, list(part)))
+    def build(part: tuple[int, ...]) -> Candidate:
+        return candidate.put(place, _with_option(candidate.at(place), name, [script[at] for at in part]))
 
-    async def part_fails(part: tuple[Any, ...]) -> bool:
-        return await fails(build(part), f"{len(part)} of {len(script)} steps of the script")
+    async def part_fails(part: tuple[int, ...]) -> bool:
+        gone = in_few_words(str(step.get("do")) for at, step in enumerate(script) if at not in part)
+        return await fails(build(part), f"{len(part)} of {len(script)} steps of the script, without {gone}")
 
-    return build(await ddmin(script, part_fails))
+    return build(await ddmin(range(len(script)), part_fails))
 
 
 async def simplest_options(candidate: Candidate, fails: Fails) -> Candidate:

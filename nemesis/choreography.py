@@ -35,6 +35,7 @@ class Choreography:
     """Play `steps` in their order, once."""
 
     name: ClassVar[str] = "choreography"
+    needs: ClassVar[str] = "storage.kind 'qemu-storage-daemon' for a step 'throttle'"
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     steps: Annotated[tuple[AnyStep, ...], Field(min_length=1)]

@@ -214,6 +214,14 @@ class Storage(Protocol):
     async def in_flight(self, node: str) -> Sequence[InFlight]:
         """Return the node's writes in flight."""
 
+    async def wait_in_flight(
+        self, node: str, blocks: Sequence[int], count: int, timeout_s: float
+    ) -> Sequence[InFlight]:
+        """Return the writes that were in flight once `node` had `count` (to one of `blocks`, if given).
+
+        The storage sees every write, however soon it ends, so they may have ended when this returns.
+        """
+
     async def hold(self, node: str, blocks: Sequence[int] = ()) -> int:
         """Arm a hold on the next write of `node` (to one of `blocks`, if given); return its id."""
 

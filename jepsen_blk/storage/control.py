@@ -51,6 +51,13 @@ class StorageControl:
         reply = await self._request("in_flight", node=node)
         return [InFlight(**write) for write in reply["writes"]]
 
+    async def wait_in_flight(
+        self, node: str, blocks: Sequence[int], count: int, timeout_s: float
+    ) -> Sequence[InFlight]:
+        """Return the writes that were in flight once `node` had `count` (to one of `blocks`, if given)."""
+        reply = await self._request("wait_in_flight", timeout_s, node=node, blocks=list(blocks), count=count)
+        return [InFlight(**write) for write in reply["writes"]]
+
     async def hold(self, node: str, blocks: Sequence[int] = ()) -> int:
         """Arm a hold on the next write of `node` (to one of `blocks`, if given); return its id."""
         reply = await self._request("hold", node=node, blocks=list(blocks))

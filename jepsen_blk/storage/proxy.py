@@ -29,6 +29,7 @@ from jepsen_blk.storage.parking import ParkedConnection, ProxiedWrite
 from jepsen_blk.storage.reissues import Reissues
 from jepsen_blk.storage.requests import MAX_REQUEST_BYTES, RequestError, ok, parse_request, refused
 from jepsen_blk.storage.servers import Listen
+from jepsen_blk.storage.sightings import Sighting, Sightings
 
 _log = logging.getLogger("jepsen_blk.storage.proxy")
 _CONNECT_TIMEOUT_S = 5.0
@@ -46,6 +47,7 @@ class Proxy:
         self._target_log = log
         self._holds = HoldBook()
         self._reissues = Reissues()
+        self._sightings = Sightings()
         self._in_flight: dict[int, ProxiedWrite] = {}
         self._connections: set[ParkedConnection] = set()
         self._received = 0
@@ -64,8 +66,15 @@ class Proxy:
     def arrived(self, write: ProxiedWrite) -> None:
         """Note a write, and catch it if a hold waits for it."""
         self._in_flight[write.id] = write
-        if self._reissues.arrived(write.node, write.value):
+        again = self._reissues.arrived(write.node, write.value)
+        self._catch(write)
+        if self._sightings.arrived(write.node, lambda: self._of(write.node)) or again:
             self._notify()
+
+    def _of(self, node: str) -> list[ProxiedWrite]:
+        return [write for write in self._in_flight.values() if write.node == node]
+
+    def _catch(self, write: ProxiedWrite) -> None:
         hold = self._holds.match(write.node, write.blocks)
         if hold is None:
             return
@@ -161,6 +170,7 @@ class Proxy:
             "release": self._release,
             "wait_landed": self._wait_landed,
             "in_flight": self._describe_in_flight,
+            "wait_in_flight": self._wait_in_flight,
             "unfence": self._unfence,
             "stats": self._stats,
         }
@@ -208,7 +218,18 @@ class Proxy:
         return {}
 
     async def _describe_in_flight(self, node: str) -> dict[str, Any]:
-        return {"writes": [write.describe() for write in self._in_flight.values() if write.node == node]}
+        return {"writes": [write.describe() for write in self._of(node)]}
+
+    async def _wait_in_flight(
+        self, node: str, blocks: list[int], count: int, timeout_s: float
+    ) -> dict[str, Any]:
+        sighting = Sighting(node, frozenset(blocks), count)
+        self._sightings.look_out(sighting, self._of(node))
+        try:
+            await self._await(lambda: sighting.seen is not None, timeout_s)
+        finally:
+            self._sightings.end(sighting)
+        return {"writes": sighting.seen}
 
     async def _unfence(self, node: str) -> dict[str, Any]:
         return {}

@@ -29,6 +29,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     "release": _HOLD,
     "wait_landed": {**_HOLD, "timeout_s": "seconds"},
     "in_flight": _NODE,
+    "wait_in_flight": {**_NODE, "blocks": "numbers", "count": "number", "timeout_s": "seconds"},
     "fence": {"node": "name", "abort": "flag"},
     "raise_epoch": _NODE,
     "single_writer": _NODE,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Write
 from jepsen_blk.storage.holds import Hold, HoldBook
 from jepsen_blk.storage.misbehaviour import Caught
 from jepsen_blk.storage.reissues import Reissues
+from jepsen_blk.storage.sightings import Sightings
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +32,11 @@ class Pending:
     hold: Hold | None = None
     gate: threading.Condition | None = None
     met: Caught | None = None
+
+    @property
+    def blocks(self) -> Sequence[int]:
+        """The blocks that it touches."""
+        return self.write.blocks
 
     @property
     def held(self) -> bool:
@@ -62,6 +68,7 @@ class Flights:
         self.arbiter = Arbiter(model)
         self.holds = HoldBook()
         self.reissues = Reissues()
+        self.sightings = Sightings()
         self.pending: dict[int, Pending] = {}
         self.received = 0
         self._last_id = last_id
@@ -74,6 +81,10 @@ class Flights:
         self.received += 1
         self._last_id += 1
         return self._last_id
+
+    def of(self, node: str) -> list[Pending]:
+        """Return the writes that the node has in flight, in order of arrival."""
+        return [self.pending[write.id] for write in self.arbiter.in_flight(node)]
 
     def wake(self, writes: Iterable[Write]) -> None:
         """Have the threads of these writes look at what has become of them."""

@@ -135,6 +135,8 @@ class Target:
                 if self._misbehaviours:
                     pending.met = self._misbehaving.catch(write.node, "write", *["flush"] * durable)
                     lingers = True
+                if self._flights.sightings.arrived(write.node, partial(self._flights.of, write.node)):
+                    self._flights.notify()
         if lingers:
             self._linger(pending)
         with self._lock:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jepsen_blk.storage.log import TargetLog
+from jepsen_blk.storage.sightings import Sighting
 from jepsen_blk.storage.target.flights import Flights
 
 FENCE_TIMEOUT_S = 10.0
@@ -37,6 +38,7 @@ class Steering:
             "release": self.release,
             "wait_landed": self.wait_landed,
             "in_flight": self.in_flight,
+            "wait_in_flight": self.wait_in_flight,
             "fence": self.fence,
             "raise_epoch": self.raise_epoch,
             "single_writer": self.single_writer,
@@ -94,10 +96,18 @@ class Steering:
     def in_flight(self, node: str) -> dict[str, Any]:
         """Describe the node's writes in flight."""
         with self._flights.lock:
-            writes = [
-                self._flights.pending[write.id].describe() for write in self._flights.arbiter.in_flight(node)
-            ]
-        return {"writes": writes}
+            return {"writes": [pending.describe() for pending in self._flights.of(node)]}
+
+    def wait_in_flight(self, node: str, blocks: list[int], count: int, timeout_s: float) -> dict[str, Any]:
+        """Wait until `node` has had `count` writes in flight to `blocks`, and describe them."""
+        sighting = Sighting(node, frozenset(blocks), count)
+        with self._flights.lock:
+            self._flights.sightings.look_out(sighting, self._flights.of(node))
+            try:
+                self._flights.wait_for(lambda: sighting.seen is not None, timeout_s)
+            finally:
+                self._flights.sightings.end(sighting)
+        return {"writes": sighting.seen}
 
     def fence(self, node: str, abort: bool) -> dict[str, Any]:
         """Refuse new commands of `node`; with `abort`, answer once its accepted ones have ended."""

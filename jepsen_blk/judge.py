@@ -143,13 +143,15 @@ def _migration_doubts(spec: Spec, migrations: Sequence[dict[str, Any]]) -> Itera
 
 
 def _faults(events: Sequence[Event]) -> Iterator[FaultResult]:
-    """One result a fault, in the order in which they began: each with its setup."""
+    """One result a fault, in the order in which they began, each with its setup; none for what was left out."""
     of_faults = [event for event in events if event.source == "fault"]
     over = {event.number: event.data for event in of_faults if event.phase == "over"}
     cut_off = {"proven": False, "healed": False, "why": CUT_OFF}
     for event in of_faults:
         if event.phase == "setup":
             data = over.get(event.number, cut_off)
+            if data.get("left_out") and data["healed"]:
+                continue
             yield FaultResult(
                 event.number,
                 int(event.data.get("during", 0)),

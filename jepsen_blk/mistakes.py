@@ -51,6 +51,10 @@ def _describe(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"] if not is_tag(part))
     if item["type"] == "union_tag_invalid":
         return f"{place}: {_unknown_tag(**item['ctx'])}"
+    if item["type"] == "union_tag_not_found":
+        return (
+            f"{place}: {item['ctx']['discriminator'].strip(chr(39))} is missing: it says what the others mean"
+        )
     message = item["msg"].removeprefix("Value error, ")
     given = item.get("input")
     shown = isinstance(given, str | int | float) and item["type"] not in _TOLD_WITHOUT_VALUE

@@ -16,8 +16,8 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.spec import NemesisSpec, Spec, load_spec, make_spec
 from nemesis.schedule import check_faults
 
-_NEXT_OPTION = re.compile(r",(?=[A-Za-z_]\w*=)")
-"""A comma inside a value, as in blocks=[1,2], is followed by no key."""
+_NEXT_OPTION = re.compile(r",(?=[A-Za-z_]\w*=)(?![^{]*\})")
+"""A comma inside a value is followed by no key, as in blocks=[1,2], or stands in braces."""
 
 
 def read_spec(file: Path | None, values: Mapping[str, Any], nemesis: Sequence[str] = ()) -> Spec:
@@ -44,7 +44,7 @@ def read_spec(file: Path | None, values: Mapping[str, Any], nemesis: Sequence[st
 def parse_nemesis(text: str) -> dict[str, Any]:
     """Read `name` or `name:key=value,...` into a step; values are TOML, and plain words need no quotes.
 
-    `after_s` and `repeat` are the step's own keys, every other one is an option of the fault. Raises
+    `after_s`, `when` and `repeat` are the step's own keys, every other one is an option of the fault. Raises
     SpecError for a part that is not key=value.
     """
     fault, _, rest = text.partition(":")

@@ -11,16 +11,13 @@ from collections.abc import Iterator
 from math import fsum
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from jepsen_blk.cue_spec import Cue
+from jepsen_blk.table import Table
 
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=86_400)]
 Items: TypeAlias = "Annotated[tuple[Item, ...], Field(min_length=1)]"
-
-
-class Table(BaseModel):
-    """A table of the specification: no unknown key, and never changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RangeSpec(Table):
@@ -89,6 +86,8 @@ class FaultSpec(_Item):
     after_s: Seconds | None = None
     at_s: Seconds | None = None
     """Not before this time, counted from the begin of the schedule or of the phase."""
+    when: Cue | None = None
+    """What it then waits for before it begins."""
     repeat: Annotated[int, Field(ge=1, le=10_000)] = 1
     options: dict[str, Option] = Field(default_factory=dict)
 

@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
+from jepsen_blk.cue_spec import Cue, GuestCue, InFlightCue
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import SpecError
 from jepsen_blk.mistakes import mistakes
-from jepsen_blk.schedule_spec import PhasesSpec, Schedule, Table
+from jepsen_blk.schedule_spec import PhasesSpec, Schedule, faults_of
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.conflict import ConflictModel
+from jepsen_blk.table import Table
 from jepsen_blk.workload_spec import STORED, RegisterSpec, Workload
 
 
@@ -112,6 +114,8 @@ class NemesisSpec(Table):
 
     fault: str
     after_s: Annotated[float, Field(ge=0)] = 0.3
+    when: Cue | None = None
+    """What it waits for, after the pause, before it begins."""
     repeat: Annotated[int, Field(ge=1, le=10_000)] = 1
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -195,6 +199,23 @@ class Spec(Table):
                 f"{self.time_limit_s:g}; raise it, or shorten a phase's for_s"
             )
         return self
+
+    @model_validator(mode="after")
+    def _cues_can_come(self) -> Spec:
+        steps = (*self.nemesis, *(faults_of(self.schedule) if self.schedule else ()))
+        for step in steps:
+            why = self._why_never(step.when)
+            if why:
+                raise ValueError(f"fault {step.fault}: its cue can never come: {why}")
+        return self
+
+    def _why_never(self, cue: Cue | None) -> str:
+        blocks, errors = self.workload.blocks, self.guest.disk_errors
+        if isinstance(cue, InFlightCue) and cue.block is not None and cue.block >= blocks:
+            return f"when.block is {cue.block}, and the disk has {blocks} blocks"
+        if isinstance(cue, GuestCue) and cue.state == "io-error" and errors == "report":
+            return "guest.disk_errors = 'report' stops the guest at no error; use 'stop'"
+        return ""
 
     @property
     def size_bytes(self) -> int:

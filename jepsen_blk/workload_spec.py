@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, SerializeA
 from pydantic.functional_validators import BeforeValidator, model_validator
 
 from jepsen_blk.plugins import Catalogue, PluginError, UnknownName
-from jepsen_blk.schedule_spec import Table
+from jepsen_blk.table import Table
 
 STORED = "stored"
 """In the context of a validation: it is of a run that is over, whose packages may be gone by now."""

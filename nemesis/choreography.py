@@ -16,6 +16,7 @@ from pydantic.json_schema import SkipJsonSchema
 from jepsen_blk.errors import LabError, SpecError
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
+from nemesis.cues import count_reissues
 from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
 from nemesis.steps.guest import GuestStep, Quiesce
 from nemesis.steps.machine import MachineStep
@@ -58,8 +59,7 @@ class Choreography:
         """See that the guest runs, and who is X."""
         await require_running(stage)
         nodes = {"x": stage.guest_node, "y": stage.other_node, "storage": stage.lab.storage_node}
-        counts = {node: await stage.lab.storage.reissues(node) for node in stage.lab.guest_nodes}
-        self._script = Script(stage, nodes, counts)
+        self._script = Script(stage, nodes, await count_reissues(stage.lab))
 
     async def inject(self, stage: Stage) -> None:
         """Play the steps; one that is not seen to work ends the script."""

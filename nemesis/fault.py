@@ -1,4 +1,4 @@
-"""The life of a fault: setup, inject, prove, dwell, heal, prove healed.
+"""The life of a fault: setup, its cue if it has one, inject, prove, dwell, heal, prove healed.
 
 No fault counts until it has been seen to work, and every fault is healed whatever happens: an error
 in any step, or a cancelled test, still runs `heal`, under a bound of its own. A hand-over or a failover that
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from jepsen_blk.errors import LabError
@@ -37,7 +38,19 @@ T = TypeVar("T")
 
 
 class NotProven(LabError):
-    """The fault was injected and its effect was not seen."""
+    """The fault was injected and its effect was not seen, or what it waited for was not."""
+
+
+class LeftOut(LabError):
+    """The time in which the fault could have begun was over before what it waited for was seen."""
+
+
+class End(StrEnum):
+    """What became of a fault: one that was left out never began, which is no doubt."""
+
+    PROVEN = "proven"
+    UNPROVEN = "not proven"
+    LEFT_OUT = "left out"
 
 
 @dataclass(slots=True)
@@ -186,36 +199,59 @@ class Impairing(Protocol):
         """Say what the lab has to be able to do."""
 
 
-async def run_fault(fault: Fault, stage: Stage, during: Callable[[], Awaitable[None]] | None = None) -> bool:
+class Cue(Protocol):
+    """What a fault waits for when all is ready for it; written out, it says what that is."""
+
+    async def wait(self, stage: Stage) -> str:
+        """Say what was seen; raise NotProven if it did not come, LeftOut if the fault's time is over."""
+
+
+async def run_fault(
+    fault: Fault,
+    stage: Stage,
+    during: Callable[[], Awaitable[None]] | None = None,
+    cue: Cue | None = None,
+) -> End:
     """Take a fault through its life; what the fault or the lab did is in the events, never raised.
 
-    What comes `during` it begins once it is proven, and it stands until that is over. The last event, `over`,
-    says whether it was proven, which is returned too, and healed, and what went wrong. A cancellation goes on
-    once that is said.
+    It is injected at its `cue`. What comes `during` it begins once it is proven, and it stands until that is
+    over. The last event, `over`, says whether it was proven, which is returned too, and healed, and what went
+    wrong. A cancellation goes on once that is said.
     """
     with stage.events.of_next_fault() as around:
-        proven = await _live(fault, stage, during, around)
+        end = await _live(fault, stage, during, cue, around)
     _raise_if_cancelled()
-    return proven
+    return end
 
 
 async def _live(
-    fault: Fault, stage: Stage, during: Callable[[], Awaitable[None]] | None, around: int
-) -> bool:
-    proven = False
+    fault: Fault,
+    stage: Stage,
+    during: Callable[[], Awaitable[None]] | None,
+    cue: Cue | None,
+    around: int,
+) -> End:
+    end = End.UNPROVEN
     trouble: list[str] = []
     try:
         data: dict[str, Any] = {"during": around} if around else {}
         stage.events.emit("fault", fault.name, "setup", **data)
         await fault.setup(stage)
+        if cue is not None:  # as late as can be: what it tells of is over soon
+            stage.events.emit("fault", fault.name, "waits", node=stage.guest_node, cue=str(cue))
+            saw = await cue.wait(stage)
+            stage.events.emit("fault", fault.name, "cued", node=stage.guest_node, saw=saw)
         stage.events.emit("fault", fault.name, "inject", node=stage.guest_node)
         await fault.inject(stage)
         proof = await fault.prove(stage)
         stage.events.emit("fault", fault.name, "proven", node=stage.guest_node, proof=proof)
-        proven = True
+        end = End.PROVEN
         await (_stand(fault, stage, during) if during else fault.dwell(stage))
+    except LeftOut as error:
+        end = End.LEFT_OUT
+        trouble.append(str(error))
     except LabError as error:
-        proven = proven and not isinstance(error, NotProven)
+        end = End.UNPROVEN if isinstance(error, NotProven) else end
         trouble.append(str(error))
         stage.events.emit("fault", fault.name, "failed", why=str(error))
     except BaseException:
@@ -225,8 +261,10 @@ async def _live(
         healed, why = await _finish(_heal(fault, stage))
         if not healed:
             trouble.append(why)
-        stage.events.emit("fault", fault.name, "over", proven=proven, healed=healed, why="; ".join(trouble))
-    return proven
+        left_out: dict[str, Any] = {"left_out": True} if end is End.LEFT_OUT else {}
+        proven, why = end is End.PROVEN, "; ".join(trouble)
+        stage.events.emit("fault", fault.name, "over", proven=proven, healed=healed, why=why, **left_out)
+    return end
 
 
 async def _stand(fault: Fault, stage: Stage, during: Callable[[], Awaitable[None]]) -> None:

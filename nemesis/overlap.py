@@ -6,9 +6,11 @@ nothing. Which node it concerns does not count: the guest, by which nodes are ch
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from jepsen_blk.cue_spec import Cue, MigrationCue
 from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.paths import Path_
 from nemesis.fault import Fault
@@ -47,6 +49,25 @@ class Upsetting(Protocol):
 
     def upsets(self) -> frozenset[Ground]:
         """Say what it acts on or probes alone, ends or moves, from its setup to the proof of its healing."""
+
+
+@runtime_checkable
+class Migrating(Protocol):
+    """A fault that others may come during while the guest migrates."""
+
+    def phases(self) -> frozenset[str]:
+        """Say which phases the migration comes to while it stands."""
+
+
+def check_cue(name: str, cue: Cue | None, around: Iterable[Fault]) -> None:
+    """Raise SpecError if the cue of the fault of that name cannot come while those around it stand."""
+    if isinstance(cue, MigrationCue) and not any(
+        isinstance(outer, Migrating) and cue.phase in outer.phases() for outer in around
+    ):
+        raise SpecError(
+            f"nemesis {name}: its cue can never come: no migration that it comes during is ever "
+            f"{cue.phase}; let it be an item of a during whose fault is migrate-pause"
+        )
 
 
 def check_stands(outer: Fault) -> None:

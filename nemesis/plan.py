@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from jepsen_blk.cue_spec import Cue
 from jepsen_blk.errors import UserError
 from jepsen_blk.mistakes import mistakes
 
@@ -37,6 +38,8 @@ class Step:
     """The pause does not begin before this."""
     until_s: Seconds | None = None
     """It does not begin if it would not end by this."""
+    when: Cue | None = None
+    """What it waits for after the pause, before it begins."""
     least_s: Seconds = 0.0
     """How long it takes at least, without what comes during it."""
     during: tuple[Step, ...] = ()

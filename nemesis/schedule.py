@@ -14,6 +14,7 @@ from math import fsum
 from random import Random
 from typing import Any
 
+from jepsen_blk.cue_spec import Cue
 from jepsen_blk.errors import SpecError
 from jepsen_blk.schedule_spec import (
     Composite,
@@ -34,7 +35,7 @@ from jepsen_blk.schedule_spec import (
 from jepsen_blk.spec import NemesisSpec, Spec, StorageSpec
 from nemesis.catalogue import check_storage, default_options, make_fault
 from nemesis.fault import Fault
-from nemesis.overlap import check_during
+from nemesis.overlap import check_cue, check_during
 from nemesis.plan import Plan, Step
 
 _PAUSE_S: float = NemesisSpec.model_fields["after_s"].default
@@ -47,20 +48,30 @@ _DURATION = "duration_s"
 
 def check_faults(spec: Spec) -> None:
     """Make every fault of a specification once; raises SpecError for an unknown fault or option,
-    for a fault that the storage does not offer, and for one that may not come during another.
+    for a fault that the storage does not offer, for one that may not come during another, and for a cue that
+    cannot come where it is.
 
     Options that are drawn are tried with the ends of their range and with each choice: a mistake must not
     wait for the seed that draws it.
     """
     for step in spec.nemesis:
         check_storage(make_fault(step.fault, step.options), spec.storage)
+        check_cue(step.fault, step.when, ())
     for item in faults_of(spec.schedule) if spec.schedule else ():
         for options in _extremes(item.options):
             check_storage(make_fault(item.fault, options), spec.storage)
+        check_cue(item.fault, item.when, _around(spec.schedule, item))
     for outer, inner in overlaps_of(spec.schedule) if spec.schedule else ():
         for standing in _extremes(outer.options):
             for options in _extremes(inner.options):
                 check_during(make_fault(outer.fault, standing), make_fault(inner.fault, options))
+
+
+def _around(schedule: Schedule | None, item: FaultSpec) -> Iterator[Fault]:
+    """Make every fault that stands while the item comes, as it is drawn first."""
+    for outer, inner in overlaps_of(schedule) if schedule else ():
+        if inner is item:
+            yield make_fault(outer.fault, next(_extremes(outer.options)))
 
 
 def check_plan(plan: Plan, storage: StorageSpec) -> None:
@@ -72,6 +83,7 @@ def _check_steps(steps: Sequence[Step], storage: StorageSpec, around: tuple[Faul
     for step in steps:
         fault = make_fault(step.fault, step.options)
         check_storage(fault, storage)
+        check_cue(fault.name, step.when, around)
         for outer in around:
             check_during(outer, fault)
         _check_steps(step.during, storage, (*around, fault))
@@ -87,7 +99,7 @@ def make_plan(spec: Spec) -> Plan:
     if spec.schedule is None:
         return Plan(
             tuple(
-                _step(item.fault, item.options, item.after_s)
+                _step(item.fault, item.options, item.after_s, when=item.when)
                 for item in spec.nemesis
                 for _ in range(item.repeat)
             )
@@ -220,7 +232,7 @@ class _Planner:
         after_s = self._pause_s(item, place)
         options = {name: self._draw(value) for name, value in item.options.items()}
         from_s = place.origin_s + (item.at_s or 0.0)
-        return _step(item.fault, options, after_s, from_s, place.until_s)
+        return _step(item.fault, options, after_s, from_s, place.until_s, item.when)
 
     def _append(self, step: Step, number: int) -> None:
         """Add a step that ends now at the earliest."""
@@ -269,10 +281,11 @@ def _step(
     after_s: float,
     from_s: float = 0.0,
     until_s: float | None = None,
+    when: Cue | None = None,
 ) -> Step:
     """Make a step with all options of the fault: defaults may change, and a replay must not."""
     complete = {**default_options(fault), **options}
-    return Step(fault, complete, after_s, from_s, until_s, float(complete.get(_DURATION, 0.0)))
+    return Step(fault, complete, after_s, from_s, until_s, when, float(complete.get(_DURATION, 0.0)))
 
 
 def _extremes(options: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -273,4 +273,4 @@ def test_a_re_issue_of_before_the_script_is_none_of_its_own(rig: LiveStage) -> N
     assert rig.outcome("choreography", steps=FOUNDING) == GOOD
     over = rig.outcome("choreography", steps=[{"do": "await-reissue", "node": "x", "timeout_s": 0.2}])
     assert not over["proven"]
-    assert over["why"].endswith("timeout_s=0.2: timeout")
+    assert over["why"].endswith("timeout_s=0.2): it did not come in time")

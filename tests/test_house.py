@@ -25,11 +25,14 @@ ROOMS = {
     "jepsen_blk.deadline": (),
     "jepsen_blk.plugins": ("jepsen_blk.errors", "jepsen_blk.mistakes"),
     "jepsen_blk.mistakes": (),
-    "jepsen_blk.schedule_spec": (),
-    "jepsen_blk.workload_spec": ("jepsen_blk.plugins", "jepsen_blk.schedule_spec"),
+    "jepsen_blk.table": (),
+    "jepsen_blk.cue_spec": ("jepsen_blk.table",),
+    "jepsen_blk.schedule_spec": ("jepsen_blk.cue_spec", "jepsen_blk.table"),
+    "jepsen_blk.workload_spec": ("jepsen_blk.plugins", "jepsen_blk.table"),
     "jepsen_blk.spec": (
         *(*BASE, "jepsen_blk.deadline", "jepsen_blk.storage.conflict"),
         *("jepsen_blk.schedule_spec", "jepsen_blk.workload_spec", "jepsen_blk.mistakes"),
+        *("jepsen_blk.cue_spec", "jepsen_blk.table"),
     ),
     "jepsen_blk.expect": ("jepsen_blk.spec",),
     "jepsen_blk.checker": (*BASE, "jepsen_blk.deadline", "jepsen_blk.history", "jepsen_blk.storage"),
@@ -46,7 +49,7 @@ ROOMS = {
     "nemesis": (
         *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history"),
         *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec", "jepsen_blk.plugins"),
-        *("jepsen_blk.mistakes", "jepsen_blk.stamp"),
+        *("jepsen_blk.mistakes", "jepsen_blk.stamp", "jepsen_blk.cue_spec"),
     ),
     "jepsen_blk.scaffold": (
         *("jepsen_blk", "jepsen_blk.errors", "jepsen_blk.plugins", "jepsen_blk.workload_spec"),
@@ -71,6 +74,7 @@ ROOMS = {
             "jepsen_blk.storage",
         ),
         *("jepsen_blk.judge", "jepsen_blk.lab.seams", "jepsen_blk.plugins", "nemesis.plan"),
+        "jepsen_blk.cue_spec",
     ),
 }
 # What runs inside the guest, and inside the storage server: under a Python without third-party packages.

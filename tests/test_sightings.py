@@ -72,7 +72,8 @@ def test_what_nobody_waits_for_any_more_is_not_looked_for() -> None:
 def proxied(directory: Path) -> Iterator[Rig]:
     with ExitStack() as stack:
         port = free_port()
-        stack.enter_context(running(nbdkit_memory_argv(Listen("127.0.0.1", port), 1 << 20), directory / "s.log"))
+        server = nbdkit_memory_argv(Listen("127.0.0.1", port), 1 << 20)
+        stack.enter_context(running(server, directory / "server.log"))
         until(lambda: can_connect(port))
         rig = Rig(stack, directory, {"x": free_port(), "y": free_port()})
         listens = {node: Listen("127.0.0.1", at) for node, at in rig.ports.items()}

@@ -193,7 +193,7 @@ class Hypervisor(Protocol):
         """Tell whether a disk error of that name (EIO, ENOSPC) stops the guest, or is told to it."""
 
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
-        """Return once the guest on `node` is in `state`."""
+        """Return once the guest on `node` is in `state`; raise LabError where there is none that could be."""
 
     async def wait_disk(self, node: str, timeout_s: float) -> None:
         """Return once the node's hypervisor reads the guest's disk again, as after a healed path."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jepsen_blk.cue_spec import describe_cue
 from jepsen_blk.spec import Spec
 from nemesis.plan import Plan, is_script, plan_to_json
 
@@ -48,6 +49,8 @@ def _table(plan: Plan) -> Table:
     for column in ("#", "from", "pause", *(("ends by",) if bounded else ())):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("fault", no_wrap=True)
+    if _has_cues(plan):
+        table.add_column("when", overflow="fold")
     table.add_column("options", overflow="fold")  # what was drawn has to be read whole
     for number, dated in enumerate(plan.dated, start=1):
         step = dated.step
@@ -55,7 +58,8 @@ def _table(plan: Plan) -> Table:
         if bounded:
             cells.append("" if step.until_s is None else f"{step.until_s:g} s")
         fault = f"{_INDENT * dated.depth}{step.fault}"
-        table.add_row(*cells, Text(fault), Text(_options(step.options)))
+        cues = [Text(describe_cue(step.when) if step.when else "")] if _has_cues(plan) else []
+        table.add_row(*cells, Text(fault), *cues, Text(_options(step.options)))
     return table
 
 
@@ -65,6 +69,11 @@ def _legend(spec: Spec, plan: Plan) -> Iterator[str]:
         return
     yield "from: when it begins at the earliest: each fault takes its duration_s at least, most take longer"
     yield "pause: between the end of the fault before it and its begin"
+    if _has_cues(plan):
+        yield (
+            "when: after the pause it waits until that is seen, and begins then; what is not seen within its "
+            "timeout_s makes the fault not proven"
+        )
     if any(step.during for step in plan.steps):
         yield (
             "indented: during the fault above, from its proof on; that one stands until they are over, and "
@@ -77,6 +86,10 @@ def _legend(spec: Spec, plan: Plan) -> Iterator[str]:
         )
     if any(dated.step.until_s is None for dated in plan.dated):
         yield f"what is not done by time_limit_s = {spec.time_limit_s:g} is cut off; it makes a pass unknown"
+
+
+def _has_cues(plan: Plan) -> bool:
+    return any(dated.step.when for dated in plan.dated)
 
 
 def _is_bounded(plan: Plan) -> bool:

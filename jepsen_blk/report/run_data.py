@@ -37,7 +37,7 @@ from jepsen_blk.report.timebase import fit_timebase
 SHOWN_ANOMALIES = 12
 _SHOWN_EVENTS = 400
 _SHOWN_OPS = 12
-_TOLD_ALONE = ("step", "saw", "proof", "why")
+_TOLD_ALONE = ("step", "cue", "saw", "proof", "why")
 """What an event says that needs no name before it."""
 
 

@@ -161,7 +161,7 @@ def describe(event: Event) -> Text:
         line.append(f" on {event.node}")
     if event.data.get("destination", event.node) != event.node:
         line.append(f" to {event.data['destination']}")
-    for key in ("step", "saw", "proof", "why"):
+    for key in ("step", "cue", "saw", "proof", "why"):
         if event.data.get(key):
             line.append(f": {event.data[key]}", style="yellow" if key == "why" else "")
     return line

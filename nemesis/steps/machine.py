@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
+from jepsen_blk.cue_spec import Seen
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
+from nemesis.cues import see_guest
 from nemesis.fault import let_run, require_absent
 from nemesis.steps.script import GuestNode, Plain, Script, Timeout
 
 _DISK_TIMEOUT_S = 10.0
-_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,13 @@ class AwaitGuest(Plain):
 
     do: Literal["await-guest"]
     node: GuestNode
-    state: Literal["running", "paused", "io-error", "migrated", "absent"]
+    state: Seen
     timeout_s: Timeout = 10.0
 
     async def play(self, script: Script) -> str:
         """Wait for it."""
         node = script.nodes[self.node]
-        async with asyncio.timeout(self.timeout_s):
-            while await script.stage.lab.hypervisor.state(node) is not GuestState(self.state):
-                await asyncio.sleep(_POLL_S)
-        return f"the guest on {node} is {self.state}"
+        return await see_guest(script.stage.lab, node, GuestState(self.state), self.timeout_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jepsen_blk.errors import LabError
-from jepsen_blk.lab.seams import MigrationPhase
+from nemesis.cues import PHASES, see_migration
 from nemesis.steps.script import Plain, Script, Timeout
 
 _MIGRATION = "migration"
 """What is to be undone while one is under way: it has to end before anything else is done with the guest."""
-_PHASES = {
-    "stopped": MigrationPhase.STOPPED,
-    "pre-switchover": MigrationPhase.SWITCHOVER,
-    "postcopy": MigrationPhase.POSTCOPY,
-    "completed": MigrationPhase.COMPLETED,
-    "failed": MigrationPhase.FAILED,
-    "cancelled": MigrationPhase.CANCELLED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +59,10 @@ class AwaitMigration(Plain):
     async def play(self, script: Script) -> str:
         """Wait for it; a migration that ended without a switch-over needs no finish."""
         stage = script.stage
-        await stage.lab.hypervisor.wait_migration(stage.guest_node, _PHASES[self.phase], self.timeout_s)
+        saw = await see_migration(stage.lab, stage.guest_node, PHASES[self.phase], self.timeout_s)
         if self.phase in ("failed", "cancelled"):
             script.undo.pop(_MIGRATION, None)
-        return f"the migration is {_PHASES[self.phase].value}"
+        return saw
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nemesis.cues import see_in_flight, see_reissues
 from nemesis.steps.script import Block, GuestNode, Name, Plain, Script, Timeout
 
-_POLL_S = 0.01
 _LAND_TIMEOUT_S = 10.0
 
 
@@ -89,9 +88,8 @@ class AwaitReissue(Plain):
     async def play(self, script: Script) -> str:
         """Wait for it."""
         node = script.nodes[self.node]
-        count = script.reissues[node] + self.count
-        await script.stage.lab.storage.wait_reissues(node, count, self.timeout_s)
-        return f"{node} has sent {self.count} write{'s' * (self.count > 1)} again"
+        since = script.reissues[node]
+        return await see_reissues(script.stage.lab, node, since, self.count, self.timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +104,10 @@ class AwaitInFlight(Plain):
 
     async def play(self, script: Script) -> str:
         """Wait for it."""
-        node = script.nodes[self.node]
-        async with asyncio.timeout(self.timeout_s):
-            while True:
-                writes = await script.stage.lab.storage.in_flight(node)
-                met = sum(1 for write in writes if self.block is None or write.block == self.block)
-                if met >= self.count:
-                    return f"{met} of {node} in flight"
-                await asyncio.sleep(_POLL_S)
+        blocks = () if self.block is None else (self.block,)
+        return await see_in_flight(
+            script.stage.lab, script.nodes[self.node], blocks, self.count, self.timeout_s
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ _CANCEL_TIMEOUT_S = 10.0
 _RESTORE_TIMEOUT_S = 20.0
 _RESUME_TIMEOUT_S = 10.0
 _POLL_S = 0.01
+_LOOK_AGAIN_S = 0.1
+"""What no event says, such as a process that was frozen, is seen within this."""
 _READ_DISK = 'qemu-io -d /machine/peripheral/disk0/virtio-backend "aio_read -q 0 4096"'
 """aio_read, since it alone enters the device's statistics: the monitor is told nothing of the result."""
 _STATES = {
@@ -206,13 +208,21 @@ class QemuHypervisor:
         )
 
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
-        """Return once the guest on `node` is in `state`."""
-        await self._until(
-            self._qemu(node),
-            lambda status: _STATES.get(status) is state,
-            timeout_s,
-            f"{state.value} on {node}",
-        )
+        """Return once the guest on `node` is in `state`: QEMU's events say when to look again."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            qemu = self._qemus.get(node)
+            known = len(qemu.events) if qemu else 0
+            now = await self.state(node)
+            if now is state:
+                return
+            if qemu is None or now is GuestState.ABSENT:
+                raise LabError(f"there is no guest on {node} that could be {state.value}")
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"{state.value} on {node} did not come within {timeout_s:g} s; it is {now.value}"
+                )
+            await qemu.another_event(known, _LOOK_AGAIN_S)
 
     async def wait_disk(self, node: str, timeout_s: float) -> None:
         """Read the disk from QEMU itself until it answers: its NBD client reconnects when it is asked to."""

@@ -175,6 +175,14 @@ class Qemu:
         except TimeoutError as error:
             raise LabError(f"QEMU on {self.name}: {what} did not come within {timeout_s:g} s") from error
 
+    async def another_event(self, after: int, within_s: float) -> None:
+        """Return once there are more than `after` events, or after `within_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while len(self.events) <= after:
+                    self._changed.clear()
+                    await self._changed.wait()
+
     def last_event(self, name: str) -> QmpEvent | None:
         """Return the newest event of that name."""
         return next((event for event in reversed(self.events) if event.name == name), None)

@@ -1,7 +1,7 @@
 """The `when` of a fault: the event of the storage, the hypervisor or a migration that it waits for.
 
-A time says nothing of what is going on then. What is worth hitting (a write in flight, a re-issue, a guest that
-has just stopped) comes when it comes, and is over soon.
+A time says nothing of what is going on then. What is worth hitting (a write in flight, a re-issue, a guest
+that has just stopped) comes when it comes, and is over soon.
 """
 
 from __future__ import annotations

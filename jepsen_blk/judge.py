@@ -143,7 +143,7 @@ def _migration_doubts(spec: Spec, migrations: Sequence[dict[str, Any]]) -> Itera
 
 
 def _faults(events: Sequence[Event]) -> Iterator[FaultResult]:
-    """One result a fault, in the order in which they began, each with its setup; none for what was left out."""
+    """One result a fault, in the order in which they began: each with its setup, unless it was left out."""
     of_faults = [event for event in events if event.source == "fault"]
     over = {event.number: event.data for event in of_faults if event.phase == "over"}
     cut_off = {"proven": False, "healed": False, "why": CUT_OFF}

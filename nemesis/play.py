@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jepsen_blk.cue_spec import ReissueCue
@@ -88,9 +88,12 @@ class _Player:
             self._leave_out(step, until_s, f"what came before took until {now_s:.1f} s")
             return
         await asyncio.sleep(self._origin + begin_s - self._clock())
-        reissues = await self._count()
         during = functools.partial(self._play_during, step.during) if step.during else None
-        cue = _InTime(Awaited(step.when, reissues), step, self._origin) if step.when else None
+        cue = None
+        if step.when:
+            cue = _InTime(Awaited(step.when, self._reissues), step, self._origin, self._count)
+        else:
+            await self._count()
         end = await run_fault(make_fault(step.fault, step.options), self._stage, during, cue)
         await self._stage.require_alive()
         if end is End.LEFT_OUT and until_s is not None:
@@ -106,12 +109,10 @@ class _Player:
         self._over.setdefault(until_s, why)
         self._late += step.count
 
-    async def _count(self) -> Mapping[str, int]:
-        """Count what was sent again by now; return what was counted before."""
-        before = self._reissues
+    async def _count(self) -> None:
+        """Count what was sent again before the fault that begins now."""
         if self._counts:
             self._reissues = await count_reissues(self._stage.lab)
-        return before
 
     async def _play_during(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -125,6 +126,8 @@ class _InTime:
     awaited: Awaited
     step: Step
     origin: float
+    begin: Callable[[], Awaitable[None]]
+    """What is to be done as the fault begins."""
 
     def __str__(self) -> str:
         """Say what is waited for."""
@@ -142,6 +145,7 @@ class _InTime:
             raise late from error
         if not step.fits(clock() - self.origin - _SLACK_S):
             raise late
+        await self.begin()
         return saw
 
 

@@ -28,8 +28,7 @@ class Event:
 
     `phase` of a fault: setup, waits, cued, inject, step (of a script), proven, came-back (a lost node), heal,
     healed, failed, over; of a migration: begin, stop, end, resume; of a failover: begin, fence, end; of the
-    checker: seen. `data` holds what is worth
-    showing, as JSON values.
+    checker: seen. `data` holds what is worth showing, as JSON values.
 
     `number` is that of the fault that it is of, counted in a run from 1, or 0: faults may overlap, also two
     of the same name.

@@ -1,9 +1,9 @@
 """Sightings: who waits until a node has so many writes in flight, and what was seen then.
 
-A write on fast storage is in flight for less than a millisecond, so neither a poll nor a thread that is woken
-would find it there: the storage looks by itself as each write arrives, before anything else is done with it.
-No threads and no clock here: the owner calls it under its own lock or in its own event loop, and wakes whoever
-waits.
+A write on fast storage is in flight for less than a millisecond, so neither a poll nor a thread that is
+woken would find it there: the storage looks by itself as each write arrives, before it does anything else.
+No threads and no clock here: the owner calls it under its own lock or in its own event loop, and wakes
+whoever waits.
 
 Standard library only.
 """
@@ -28,7 +28,7 @@ class Flight(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Sighting:
-    """What is looked out for, and the writes (as `InFlight`, as JSON) that were in flight when it was seen."""
+    """What is looked out for, and the writes (as `InFlight`, as JSON) in flight when it was seen."""
 
     node: str
     blocks: frozenset[int]
@@ -55,7 +55,7 @@ class Sightings:
             self._awaited.append(sighting)
 
     def arrived(self, node: str, flights: Callable[[], Iterable[Flight]]) -> bool:
-        """Look at the node's writes in flight, now that one has arrived; tell whether somebody waited for it."""
+        """Look at what is in flight now that a write of `node` has arrived; tell whether that was awaited."""
         met = [awaited for awaited in self._awaited if awaited.node == node and awaited.look(flights())]
         for sighting in met:
             self._awaited.remove(sighting)

@@ -26,6 +26,7 @@ from nemesis.loss import PacketLoss
 from nemesis.lost_path_migration import LostPathMigration
 from nemesis.migrate import Migrate
 from nemesis.migrate_cancel import MigrateCancel
+from nemesis.migrate_pause import MigratePause
 from nemesis.one_way import OneWay
 from nemesis.orphan import Orphan
 from nemesis.path_loss import PathLoss
@@ -43,7 +44,7 @@ FAULTS: dict[str, type[Any]] = {
     fault.name: fault
     for fault in (
         *(Choreography, Failover, Freeze, HeldBytes, Hold, LostPathMigration, Orphan, Pause),
-        *(Migrate, MigrateCancel, PostcopyLoss, SplitBrain),
+        *(Migrate, MigrateCancel, MigratePause, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
         *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),
     )

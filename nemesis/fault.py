@@ -133,24 +133,32 @@ class Stage:
         self.events.emit("failover", policy, "end", node=destination, boot=boot)
 
     async def work_on(self, settle_s: float) -> None:
-        """Let the guest work for `settle_s`, and at least until it has completed operations here."""
+        """Let the guest work for `settle_s`, and at least until it has completed operations here.
+
+        A guest that a migration has stopped completes nothing, and nothing is asked of it.
+        """
         before = self.operations()
         try:
             async with asyncio.timeout(_WORK_TIMEOUT_S + settle_s):
                 await asyncio.sleep(settle_s)
-                while self.operations() == before:
-                    await self.require_alive()
+                while self.operations() == before and not await self.waits_to_move():
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
             raise NotProven(
                 f"the guest completed nothing on {self.guest_node} within {_WORK_TIMEOUT_S + settle_s:g} s"
             ) from error
 
-    async def require_alive(self) -> None:
-        """Raise LabError with its last words if the guest has ended where it should run."""
-        if await self.lab.hypervisor.state(self.guest_node) is GuestState.ABSENT:
+    async def require_alive(self) -> GuestState:
+        """Return the guest's state; raise LabError with its last words if it ended where it should run."""
+        state = await self.lab.hypervisor.state(self.guest_node)
+        if state is GuestState.ABSENT:
             said = await self.lab.hypervisor.last_words(self.guest_node)
             raise LabError(f"the guest on {self.guest_node} has ended{': ' + said if said else ''}")
+        return state
+
+    async def waits_to_move(self) -> bool:
+        """Tell whether a migration has stopped the guest for its switch-over; raise LabError if it ended."""
+        return await self.require_alive() is GuestState.SWITCHING
 
     async def quiesce(self) -> None:
         """Let everything in flight finish and issue nothing more; `guest.run` goes on."""
@@ -353,8 +361,7 @@ async def let_work(stage: Stage) -> None:
     The bound is that of the healing.
     """
     before = stage.operations()
-    while stage.operations() == before:
-        await stage.require_alive()
+    while stage.operations() == before and not await stage.waits_to_move():
         await let_run(stage)
         await asyncio.sleep(_POLL_S)
 
@@ -379,7 +386,12 @@ async def require_standstill(stage: Stage) -> None:
 
 
 async def require_working(stage: Stage) -> str:
-    """Raise NotProven unless the guest runs and completes operations: a whole path may still stand still."""
+    """Raise NotProven unless the guest runs and completes operations: a whole path may still stand still.
+
+    One that a migration has stopped for its switch-over is as it should be.
+    """
+    if await stage.waits_to_move():
+        return f"the guest on {stage.guest_node} is stopped for its switch-over"
     await require_running(stage)
     await stage.work_on(0)
     return f"the guest works on {stage.guest_node}"

@@ -61,6 +61,10 @@ class OnPaths:
         """Its paths: what else acts on them would be mended with it."""
         return frozenset(Ground(path.value) for path in self.paths())
 
+    def needs_guest(self) -> bool:
+        """Tell whether a guest at work is needed to prove it: probes and counters tell of a path."""
+        return False
+
     def rests_on_cut(self) -> frozenset[Ground]:
         """Say what a cut rests on while it stands; raise SpecError if it takes the guest's disk away."""
         if self.node == "guest" and Path_.STORAGE in self.paths():

@@ -59,6 +59,14 @@ class Migrating(Protocol):
         """Say which phases the migration comes to while it stands."""
 
 
+@runtime_checkable
+class Unattended(Protocol):
+    """A fault that may come while a migration has stopped the guest, or is about to."""
+
+    def needs_guest(self) -> bool:
+        """Tell whether a guest at work is needed to prove it or its healing, with these options."""
+
+
 def check_cue(name: str, cue: Cue | None, around: Iterable[Fault]) -> None:
     """Raise SpecError if the cue of the fault of that name cannot come while those around it stand."""
     if isinstance(cue, MigrationCue) and not any(
@@ -86,6 +94,11 @@ def check_during(outer: Fault, inner: Fault) -> None:
     if not isinstance(inner, Upsetting):
         raise SpecError(
             f"nemesis {inner.name}: it does not say what it upsets, so it cannot come during another fault"
+        )
+    if isinstance(outer, Migrating) and not (isinstance(inner, Unattended) and not inner.needs_guest()):
+        raise SpecError(
+            f"nemesis {inner.name}: it cannot come during {outer.name}: it needs a guest at work, which that "
+            "stops; play it before or after"
         )
     rests_on = outer.rests_on() if isinstance(outer, Standing) else frozenset()
     upset = [ground for ground in Ground if ground in rests_on & inner.upsets()]

@@ -31,11 +31,18 @@ class PathLoss(OnPaths):
 
     async def prove(self, stage: Stage) -> str:
         """A new connection does not come through and, after a reset, the guest's disk failed."""
-        fails = self.reset and self._node == stage.guest_node and Path_.STORAGE in self.paths()
+        fails = self._node == stage.guest_node and self._takes_disk()
         if fails:
             await stage.lab.hypervisor.wait_state(self._node, GuestState.IO_ERROR, _ERROR_TIMEOUT_S)
         cut = await self.require_cut(stage, Direction.BOTH)
         return f"{cut}; its guest is in io-error" if fails else cut
+
+    def needs_guest(self) -> bool:
+        """Tell whether the guest's I/O error is part of the proof."""
+        return self.node == "guest" and self._takes_disk()
+
+    def _takes_disk(self) -> bool:
+        return self.reset and Path_.STORAGE in self.paths()
 
     def rests_on(self) -> frozenset[Ground]:
         """The cut paths, and a guest that does not need them."""

@@ -6,6 +6,7 @@ storage accepted on the connection that died.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -44,8 +45,12 @@ class Reset(OnPaths):
         """Wait for the I/O error of what was in flight, so that the healing does not come before it."""
         if self._node != stage.guest_node or Path_.STORAGE not in self._killed:
             return ""
-        try:
-            await stage.lab.hypervisor.wait_state(self._node, GuestState.IO_ERROR, _ERROR_TIMEOUT_S)
-        except LabError:  # nothing was in flight, or the frontend issued it again by itself
-            return "; its guest took no notice"
-        return "; its guest is in io-error"
+        with contextlib.suppress(LabError):
+            if not await stage.waits_to_move():
+                await stage.lab.hypervisor.wait_state(self._node, GuestState.IO_ERROR, _ERROR_TIMEOUT_S)
+                return "; its guest is in io-error"
+        if await stage.waits_to_move():
+            return "; its guest is stopped for its switch-over"
+        return (
+            "; its guest took no notice"  # nothing was in flight, or the frontend issued it again by itself
+        )

@@ -43,6 +43,10 @@ class StorageRestart:
         """The server, and the path to it, which is probed."""
         return frozenset({Ground.SERVER, Ground.STORAGE_PATH})
 
+    def needs_guest(self) -> bool:
+        """Tell whether a guest at work is needed to prove it: one that is stopped proves it too."""
+        return False
+
     async def setup(self, stage: Stage) -> None:
         """See that the storage can be reached: a dead one would prove the fault."""
         if not await stage.lab.network.reachable(stage.guest_node, Path_.STORAGE):

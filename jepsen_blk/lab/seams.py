@@ -101,6 +101,8 @@ class GuestState(StrEnum):
     IO_ERROR = "io-error"
     MIGRATED = "migrated"
     FROZEN = "frozen"
+    SWITCHING = "stopped for its switch-over"
+    """By a migration, which alone can let it run on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ _STATES = {
     "io-error": GuestState.IO_ERROR,
     "postmigrate": GuestState.MIGRATED,
     "prelaunch": GuestState.PAUSED,
+    "finish-migrate": GuestState.SWITCHING,
 }
 
 

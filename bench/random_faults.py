@@ -49,6 +49,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "overlap_s": {"min": 0.1, "max": 1.0},
     },
     "hold": {"duration_s": _SHORT},
+    "migrate-pause": {"duration_s": _SHORT},
     "path-loss": {**_WHERE, "reset": _YES_OR_NO},
     "one-way": {**_WHERE, "lost": {"one_of": ["requests", "answers"]}},
     "flapping": {**_WHERE, "duration_s": {"min": 0.1, "max": 0.5}, "times": {"min": 2, "max": 4}},

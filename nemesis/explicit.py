@@ -7,7 +7,7 @@ says no more than it must, since people read it: defaults are left out, and what
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -89,14 +89,17 @@ def _what_repeats(number: int, step: Step) -> tuple[Any, ...]:
         step.fault,
         step.after_s,
         json.dumps(step.options, sort_keys=True, default=list),
+        step.when,
     )
 
 
 def _fault(step: Step) -> dict[str, Any]:
-    when: Mapping[str, float] = {}
+    begins: dict[str, Any] = {}
     if step.from_s:
-        when = {"at_s": step.from_s}
+        begins = {"at_s": step.from_s}
     elif step.after_s != DEFAULT_PAUSE_S:
-        when = {"after_s": step.after_s}
+        begins = {"after_s": step.after_s}
+    if step.when:
+        begins |= {"when": {"event": step.when.event, **step.when.model_dump(exclude_defaults=True)}}
     options = _written_options(step)
-    return {"fault": step.fault, **when, **({"options": options} if options else {})}
+    return {"fault": step.fault, **begins, **({"options": options} if options else {})}

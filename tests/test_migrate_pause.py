@@ -1,4 +1,4 @@
-"""Faults at a phase of a live migration, on a real lab: they come at it, and the migration comes to its end."""
+"""Faults at a phase of a live migration on a real lab: they come at it, and it comes to its end anyway."""
 
 from __future__ import annotations
 

@@ -75,7 +75,9 @@ def describe_cue(cue: Cue) -> str:
     shown = {name: getattr(cue, name) for name in type(cue).model_fields}
     timeout_s = shown.pop("timeout_s")
     del shown["event"]
-    told = [_setting(name, value) for name, value in shown.items() if value is not None and value is not False]
+    told = [
+        _setting(name, value) for name, value in shown.items() if value is not None and value is not False
+    ]
     return " ".join((cue.event, *told, *([] if timeout_s == _TIMEOUT_S else [f"timeout_s={timeout_s:g}"])))
 
 

@@ -1,6 +1,7 @@
 """A plan that is written down makes exactly that plan again, and says no more than it must."""
 
 import tomllib
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ PAUSES = st.sampled_from([0.0, 0.3, 1.25])
 
 def step(fault: str, after_s: float = 0.3, *during: Step, from_s: float = 0.0, **options: object) -> Step:
     complete = {**default_options(fault), **options}
-    return Step(fault, complete, after_s, from_s, None, float(complete.get("duration_s", 0)), during)
+    least_s = float(complete.get("duration_s", 0))
+    return Step(fault, complete, after_s, from_s, None, least_s=least_s, during=during)
 
 
 INNER = st.builds(step, st.sampled_from(["pause", "migrate", "hold"]), PAUSES)
@@ -43,7 +45,7 @@ def test_a_plan_without_dates_is_made_again(steps: list[Step]):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.builds(lambda at_s, step: (at_s, step), st.sampled_from([0.0, 7.5]), STEPS), max_size=6))
 def test_a_plan_with_dates_is_made_again(drawn: list[tuple[float, Step]]):
-    steps = dated([Step(s.fault, s.options, s.after_s, at_s, None, s.least_s, s.during) for at_s, s in drawn])
+    steps = dated([replace(step, from_s=at_s) for at_s, step in drawn])
     assert make_plan(change_spec(BASE, explicit(steps))).steps == steps
 
 
@@ -63,6 +65,15 @@ def test_a_drawn_schedule_is_written_as_what_was_drawn_whatever_the_seed():
     for seed in (0, 3):
         written = change_spec(BASE, {"seed": seed} | explicit(drawn.steps))
         assert make_plan(written) == drawn
+
+
+def test_what_waits_for_an_event_waits_for_it_again():
+    cues = [{"event": "in-flight", "block": 0}, {"event": "reissue", "node": "other", "timeout_s": 2}]
+    faults = [{"fault": "pause", "when": when, "repeat": 2} for when in cues]
+    plan = make_plan(change_spec(BASE, {"nemesis": faults}))
+    written = explicit(plan.steps)
+    assert [item["when"] for item in written["nemesis"]] == cues
+    assert make_plan(change_spec(BASE, written)) == plan
 
 
 def test_what_has_an_end_has_none_any_more():

@@ -34,6 +34,18 @@ class ScriptedStorage:
         writes = (hold.write for hold in self._holds if not hold.released)
         return [write for write in writes if write is not None and write.node == node]
 
+    async def wait_in_flight(
+        self, node: str, blocks: Sequence[int], count: int, timeout_s: float
+    ) -> Sequence[InFlight]:
+        """Return the writes that the node's guest sends next, as if they were in flight together."""
+        await self._sent(node, count, timeout_s, f"{node} had no {count} writes in flight")
+        block = blocks[0] if blocks else 0
+        received_ns = int(now_s() * 1e9)
+        last = self._now.operations
+        return [
+            InFlight(last + n, node, block, last + n, received_ns, held=False) for n in range(1, count + 1)
+        ]
+
     async def hold(self, node: str, blocks: Sequence[int] = ()) -> int:
         """Arm a hold."""
         self._holds.append(_Hold(node, blocks))

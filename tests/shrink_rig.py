@@ -25,7 +25,8 @@ NUMBERS = itertools.count(1)
 
 def step(fault: str, after_s: float = 0.3, *during: Step, **options: Any) -> Step:
     complete = {**default_options(fault), **options}
-    return Step(fault, complete, after_s, 0.0, None, float(complete.get("duration_s", 0)), during)
+    least_s = float(complete.get("duration_s", 0))
+    return Step(fault, complete, after_s, least_s=least_s, during=during)
 
 
 def names(steps: Sequence[Step]) -> list[str]:

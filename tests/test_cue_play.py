@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import virtual_time
 from pydantic import TypeAdapter
 
 from jepsen_blk.cue_spec import Cue
@@ -20,6 +19,7 @@ from nemesis.catalogue import FAULTS
 from nemesis.fault import NotProven, Stage
 from nemesis.plan import Plan, Step
 from nemesis.play import play
+from nemesis.testing import virtual_time
 
 IN_FLIGHT = {"event": "in-flight"}
 NEVER = 1e6

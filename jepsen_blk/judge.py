@@ -18,7 +18,7 @@ from jepsen_blk.capacity import Capacity, Checked, Say, check_stored, silent
 from jepsen_blk.checker.blame import explain
 from jepsen_blk.checker.tally import Tally
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.events import Event, read_events
+from jepsen_blk.history.events import Event, fenced_boots, read_events
 from jepsen_blk.history.formats import RUN_JOURNAL
 from jepsen_blk.spec import Spec, load_stored_spec
 from nemesis.fault import CUT_OFF
@@ -63,8 +63,9 @@ def judge_run(
     checked = check_stored(run_dir / JOURNAL, RUN_JOURNAL, effect, capacity, say, blackouts.look)
     migrations = blackouts.results()
     results: dict[str, Any] = checked.result.to_json()
+    fenced_ns = {boot: event.time_ns for boot, event in fenced_boots(events).items()}
     for anomaly, shown in zip(checked.result.anomalies, results["anomalies"], strict=True):
-        blame = explain(anomaly, log)
+        blame = explain(anomaly, log, fenced_ns)
         if blame:
             shown["blame"] = blame
     doubts = [*_doubts(spec, checked, events), *_migration_doubts(spec, migrations)]
@@ -92,9 +93,8 @@ def _doubts(spec: Spec, checked: Checked, events: Sequence[Event]) -> Iterator[s
     """What the harness failed to do, so that a pass would prove too little."""
     if checked.doubts:  # a journal raises one only: it was not closed
         yield "the controller ended before the test did; what it had received was checked"
-    fences = (event for event in events if (event.source, event.phase) == ("failover", "fence"))
     # A boot that a failover has ended could not end in order.
-    lost = sorted(checked.lost_tails - {event.data["boot"] for event in fences})
+    lost = sorted(checked.lost_tails - fenced_boots(events).keys())
     if lost:
         boots = ", ".join(str(boot) for boot in lost)
         yield f"the last operations of boot {boots} may be missing: its stream did not end in order"

@@ -38,7 +38,8 @@ KINDS = (
 class Anomaly:
     """One contradiction: its kind, where, and the line numbers (from 0) of a minimal witness by start.
 
-    `severity_ms` is for how long the newer write had been acknowledged or seen when the bad read began.
+    `severity_ms` is for how long the newer write had been acknowledged, seen, or if it came late, closed when
+    the bad read began.
     `older` and `newer` are the values at odds, None where there is only one or none. `could_be` names the
     other kinds that it may be as well: it is undetermined, since no read came later to tell them apart.
     """
@@ -104,8 +105,7 @@ def _first_of_each_block(history: History, rows: Int64s) -> Int64s:
 
 
 def _conflict(block: BlockClusters, conflict: Conflict) -> Anomaly:
-    since = int(block.minf[conflict.newer.order])
-    severity_ms = round((int(block.history.start[conflict.bad_read]) - since) / 1e6, 6)
+    severity_ms = round((int(block.history.start[conflict.bad_read]) - conflict.since_ns) / 1e6, 6)
     rows = minimal_witness(block, conflict.older, conflict.newer, conflict.bad_read)
     others = could_be(block, conflict)
     return Anomaly(

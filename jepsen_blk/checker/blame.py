@@ -7,13 +7,14 @@ Its times are all on the host's clock, so they are compared with each other only
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jepsen_blk.checker.anomalies import Anomaly
 from jepsen_blk.checker.wording import show_ms
+from jepsen_blk.stamp import SEQUENCE_BITS
 
 _HELD_NS = 100_000_000
 """A write that took longer than this is called held even where the log has no hold of it."""
@@ -35,8 +36,11 @@ class _Copy:
         return self.outcome == "ok" and self.applied is None
 
 
-def explain(anomaly: Anomaly, target_log_path: Path) -> str | None:
-    """Name the copy of a write that did the damage, or return None where the log does not show it."""
+def explain(anomaly: Anomaly, target_log_path: Path, fenced_ns: Mapping[int, int]) -> str | None:
+    """Name the copy of a write that did the damage, or return None where the log does not show it.
+
+    `fenced_ns` says of each boot that was fenced off when that was, in ns of the host.
+    """
     if anomaly.older is None and anomaly.newer is None:
         return None
     wanted = {value for value in (anomaly.older, anomaly.newer) if value}
@@ -45,24 +49,26 @@ def explain(anomaly: Anomaly, target_log_path: Path) -> str | None:
     if anomaly.newer is None:
         return _misplaced(anomaly, older)
     newer = copies.get(anomaly.newer, [])
-    acked = [copy.done for copy in newer if copy.outcome == "ok"]
-    if not acked:
-        return None
-    said = [*_late(anomaly, older, min(acked)), *_ignored(anomaly, older, newer)]
-    return "; ".join(said) or None
+    acked = min((copy.done for copy in newer if copy.outcome == "ok"), default=None)
+    late = _late(anomaly.older, older, acked, f"write {anomaly.newer} had been acknowledged")
+    if anomaly.kind == "fenced-zombie" and not late:
+        for value, own in copies.items():
+            late += _late(value, own, fenced_ns.get(value >> SEQUENCE_BITS), "its guest had been fenced off")
+    ignored = _ignored(anomaly, older, newer) if acked is not None else ()
+    return "; ".join((*late, *ignored)) or None
 
 
-def _late(anomaly: Anomaly, older: list[_Copy], acked: int) -> Iterator[str]:
-    """Name the copy of the older write that was applied last, if the newer one was acknowledged before."""
-    late = [copy for copy in older if copy.applied is not None and copy.applied > acked]
-    if late:
-        copy = max(late, key=lambda copy: copy.applied or 0)
-        held = f", held {_show_ns(copy.held_ns)}," if copy.held_ns else ""
-        after = _show_ns((copy.applied or 0) - acked)
-        yield (
-            f"write {anomaly.older} of {_node(copy)}{held} was applied {after} after write {anomaly.newer} "
-            "had been acknowledged"
-        )
+def _late(value: int | None, copies: list[_Copy], since: int | None, event: str) -> list[str]:
+    """Name the copy of a write that was applied last, if that was after the event, which was at `since`."""
+    if since is None:
+        return []
+    late = [copy for copy in copies if copy.applied is not None and copy.applied > since]
+    if not late:
+        return []
+    copy = max(late, key=lambda copy: copy.applied or 0)
+    held = f", held {_show_ns(copy.held_ns)}," if copy.held_ns else ""
+    after = _show_ns((copy.applied or 0) - since)
+    return [f"write {value} of {_node(copy)}{held} was applied {after} after {event}"]
 
 
 def _ignored(anomaly: Anomaly, older: list[_Copy], newer: list[_Copy]) -> Iterator[str]:

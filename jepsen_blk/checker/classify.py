@@ -45,9 +45,11 @@ The other kinds already stand on a read that came later, or do not depend on one
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """`older` was read by row `bad_read`, which began after `newer` had been acknowledged or seen.
+    """`older` was read by row `bad_read`, which began after `newer` was acknowledged or seen, at `since_ns`.
 
     `proof`: if no read ever saw `newer`, the row of one before `bad_read` that saw neither, or NO_ROW.
+    `zombie` is the one of the two that nothing but its closing puts before the other, or None: without the
+    closing they are no conflict. If it is `newer`, it had only been closed at `since_ns`.
     """
 
     kind: str
@@ -55,15 +57,24 @@ class Conflict:
     newer: Cluster
     bad_read: int
     proof: int
+    since_ns: int
+    zombie: Cluster | None = None
+
+    @property
+    def late(self) -> bool:
+        """Tell whether `newer` took effect after its closing: nobody had seen it when `older` was read."""
+        return self.zombie is self.newer
 
 
 def most_telling(block: BlockClusters, deadline: Deadline) -> Conflict | None:
     """Return the block's conflict of the most telling kind, with the newest write that proves it."""
     conflicts = [_classify(block, a, b, deadline) for a, b in _pairs(block)]
 
-    def telling(conflict: Conflict) -> tuple[int, bool, int, int]:
-        unseen = not len(conflict.newer.reads)
-        return RANKS.index(conflict.kind), unseen, conflict.older.order, -conflict.newer.order
+    def telling(conflict: Conflict) -> tuple[bool, bool, int, bool, int, int]:
+        kind, unseen = conflict.kind, not len(conflict.newer.reads)
+        # A newer zombie undid nothing that had come after it: only a stale read tells less.
+        rank = kind == "stale-read", conflict.late, RANKS.index(kind)
+        return *rank, unseen, conflict.older.order, -conflict.newer.order
 
     return min(conflicts, key=telling, default=None)
 
@@ -78,9 +89,9 @@ def could_be(block: BlockClusters, conflict: Conflict) -> tuple[str, ...]:
     if any((block.starts(cluster.reads) > over).any() for cluster in (a, b)):
         return ()
     others = _LATER_READS_MAY_SHOW.get(conflict.kind, ())
-    if a.write == NO_ROW:
-        return tuple("reverted-to-initial" if kind == "stale-overwrite" else kind for kind in others)
-    return others
+    if conflict.late and not _only_closed(block, a, b):
+        others = ("stale-overwrite",)
+    return tuple(_overwritten(block, a, b) if kind == "stale-overwrite" else kind for kind in others)
 
 
 def _pairs(block: BlockClusters) -> Iterator[tuple[Cluster, Cluster]]:
@@ -117,47 +128,55 @@ def _last_other(block: BlockClusters, a: Cluster) -> int:
 
 
 def _classify(block: BlockClusters, a: Cluster, b: Cluster, deadline: Deadline) -> Conflict:
-    minf = int(block.minf[b.order])
-    bad = a.reads[block.starts(a.reads) > minf]
+    zombie = b if _only_closed(block, b, a) else a if _only_closed(block, a, b) else None
+    since = b.finish if zombie is b else _seen(block, b)
+    bad = a.reads[block.starts(a.reads) > since]
     first, last = _first_done(block, bad), int(bad[-1])
-    if not a.acked and not len(_ended_before(block, a.reads, int(block.maxs[b.order]))):
-        kind = "fenced-zombie" if deadline is Deadline.FENCE else "zombie-write"
-        if deadline is Deadline.ERROR and _fence_closed(block, a):
-            kind = "fenced-zombie"
-        return Conflict(kind, a, b, first, NO_ROW)
+    if zombie is not None:
+        return Conflict(_kind_of_zombie(block, zombie, deadline), a, b, first, NO_ROW, since, zombie)
     again = b.reads[block.starts(b.reads) > block.history.finish[last]]
     if len(again):
-        return _seen_again(block, a, b, bad)
+        return _seen_again(block, a, b, bad, since)
     if len(b.reads):
-        return _seen_before(block, a, b, bad)
+        return _seen_before(block, a, b, bad, since)
     others = block.reads[
-        (block.starts(block.reads) > minf)
+        (block.starts(block.reads) > since)
         & (block.finishes(block.reads) < block.history.start[last])
         & (block.history.value[block.reads] != a.value)
     ]
     if len(others):
         proof = _first_done(block, others)
         after = bad[block.starts(bad) > block.history.finish[proof]]
-        return Conflict(_overwritten(block, a, b), a, b, _first_done(block, after), proof)
-    return Conflict("lost-write" if a.write != NO_ROW else "reverted-to-initial", a, b, first, NO_ROW)
+        return Conflict(_overwritten(block, a, b), a, b, _first_done(block, after), proof, since)
+    return Conflict("lost-write" if a.write != NO_ROW else "reverted-to-initial", a, b, first, NO_ROW, since)
 
 
-def _seen_again(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s) -> Conflict:
+def _only_closed(block: BlockClusters, cluster: Cluster, other: Cluster) -> bool:
+    """Tell whether nothing but its closing puts a cluster before another one that it is in conflict with."""
+    return not cluster.acked and _seen(block, cluster) >= int(block.maxs[other.order])
+
+
+def _seen(block: BlockClusters, cluster: Cluster) -> int:
+    """Return when a cluster is first known to have taken effect, in ns: its minf, but for a closing."""
+    return int(block.minf[cluster.order] if cluster.acked else block.finishes(cluster.reads).min())
+
+
+def _seen_again(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s, since: int) -> Conflict:
     """B was seen after the last read of A: a stale answer, or two contents that take turns."""
     first = _first_done(block, bad)
     between = b.reads[block.starts(b.reads) > block.history.finish[first]]
     turn = _first_done(block, between)
     back = bad[block.starts(bad) > block.history.finish[turn]]
-    return Conflict("split-brain" if len(back) else "stale-read", a, b, first, NO_ROW)
+    return Conflict("split-brain" if len(back) else "stale-read", a, b, first, NO_ROW, since)
 
 
-def _seen_before(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s) -> Conflict:
+def _seen_before(block: BlockClusters, a: Cluster, b: Cluster, bad: Int64s, since: int) -> Conflict:
     """B was read, and not after the last read of A; whether A replaced it depends on their order."""
     end = int(block.finishes(b.reads).max())
     after = bad[block.starts(bad) > end]
     if len(after):
-        return Conflict(_overwritten(block, a, b), a, b, _first_done(block, after), NO_ROW)
-    return Conflict("stale-read", a, b, _first_done(block, bad), NO_ROW)
+        return Conflict(_overwritten(block, a, b), a, b, _first_done(block, after), NO_ROW, since)
+    return Conflict("stale-read", a, b, _first_done(block, bad), NO_ROW, since)
 
 
 def _overwritten(block: BlockClusters, a: Cluster, b: Cluster) -> str:
@@ -168,10 +187,12 @@ def _overwritten(block: BlockClusters, a: Cluster, b: Cluster) -> str:
     return "stale-overwrite"
 
 
-def _fence_closed(block: BlockClusters, a: Cluster) -> bool:
-    """Tell whether a fence, not only its error, closed A before its first read."""
+def _kind_of_zombie(block: BlockClusters, zombie: Cluster, deadline: Deadline) -> str:
+    """Name a zombie by what closed it first: a fence, or its own error."""
     history = block.history
-    return any(f.boot == history.boot[a.write] and f.time_ns == a.finish for f in history.fences)
+    fences = {fence.time_ns for fence in history.fences if fence.boot == history.boot[zombie.write]}
+    fenced = deadline is Deadline.FENCE or zombie.finish in fences
+    return "fenced-zombie" if fenced else "zombie-write"
 
 
 def _ended_before(block: BlockClusters, rows: Int64s, moment: int) -> Int64s:

@@ -25,11 +25,12 @@ _MS = 1_000_000
 
 SYMBOLS = (
     ("A, B", "two writes of a block, each with the reads that returned its value; A is the older one"),
-    ("R", "the bad read: it returned A although start(R) > minf(B)"),
+    ("R", "the bad read: it returned A although start(R) > seen(B)"),
     ("start, finish", "when an operation was issued, and when its answer came"),
     ("ack(B)", "the finish of write B if it was acknowledged"),
     ("close(A)", "when an indeterminate write A can no longer take effect (docs/anomalies.md, Deadlines)"),
     ("minf(A)", "the least finish of A: of its write (ack, or close) and of its reads"),
+    ("seen(B)", "when B was first known to have taken effect: minf(B) without a close"),
     ("maxs(A)", "the greatest start of A: of its write and of its reads"),
     ("x → y", "x ended before y began: finish(x) < start(y)"),
     ("A ↯ B", "each must precede the other: minf(A) < maxs(B) and minf(B) < maxs(A)"),
@@ -224,25 +225,29 @@ _ALL = (
     Kind(
         name="fenced-zombie",
         title="a write took effect after its node had been fenced",
-        definition="A ↯ B, A indeterminate and closed by a fence of its boot: close(A) < maxs(B), and "
-        "no read r of A has finish(r) < maxs(B)",
+        definition="A ↯ B, but only because a fence closed one of the two, an indeterminate write of the "
+        "fenced boot: close(A) < maxs(B) ≤ seen(A); or close(B) < maxs(A) ≤ seen(B), and start(R) > close(B)",
         meaning="The write never ended; then its node was fenced, which promises that nothing of it can land "
-        "any more; then B was acknowledged; and still A turned up.",
-        witness="A, B, R",
+        "any more. Then B was acknowledged, and still A turned up; or reads still found A, and only then B.",
+        witness="A, B, R (and a read of B if B is the late one)",
         causes=(
             "a fence that refuses new commands but lets accepted ones go on",
             "a fence that is confirmed before the aborted commands are gone",
         ),
-        evidence="A read of A before B began would make it a resurrected-write: A had landed in time, once.",
+        evidence="A read of A before B began would make it a resurrected-write: A had landed in time, once. "
+        "A read of B before R would make it a stale-read: so had B. Whether a write was late or R was stale "
+        "only the storage's log can tell.",
         rows=(_write(0, _A, 0, None, Outcome.INFO), _write(1, _B, 20, 30), _read(2, _A, 40, 50)),
         fences=(15,),
     ),
     Kind(
         name="zombie-write",
         title="a write took effect after the guest had been given its error",
-        definition="as fenced-zombie, but A was closed by its own error; under the deadline `error` only",
-        meaning="The guest was told that the write failed, wrote B, and then found A.",
-        witness="A, B, R",
+        definition="as fenced-zombie, but the write was closed by its own error; under the deadline `error` "
+        "only",
+        meaning="The guest was told that A failed, wrote B, and then found A; or it was told that B failed, "
+        "still found A, and only then B.",
+        witness="A, B, R (and a read of B if B is the late one)",
         causes=("a command that outlived the error, time-out or reset that the guest was given for it",),
         evidence="Under the deadlines `never` and `fence` the same history is no anomaly without a fence.",
         rows=(_write(0, _A, 0, 10, Outcome.INFO), _write(1, _B, 20, 30), _read(2, _A, 40, 50)),
@@ -270,7 +275,7 @@ _ALL = (
         name="stale-overwrite",
         title="an old write came back over a newer, acknowledged one",
         definition="A ↯ B and o → R, where o is the read of B that ended last, or if B was never read a read "
-        "of another value than A with start(o) > minf(B); and no read of B began after the last read of A",
+        "of another value than A with start(o) > seen(B); and no read of B began after the last read of A",
         meaning="A came back for good: the block had shown something newer, then it showed A, and B is gone.",
         witness="A, B, R (and a read of B if the writes overlapped)",
         causes=(
@@ -283,7 +288,7 @@ _ALL = (
     Kind(
         name="reverted-to-initial",
         title="the block went back to never written",
-        definition="as lost-write or stale-overwrite, where A is the initial value: start(R) > minf(B)",
+        definition="as lost-write or stale-overwrite, where A is the initial value: start(R) > seen(B)",
         meaning="B was acknowledged or seen, and then the block was as if nothing had ever been written.",
         witness="B, R",
         causes=("a write that was never applied", "a discard", "a wrong or an older image of the disk"),
@@ -293,7 +298,7 @@ _ALL = (
     Kind(
         name="lost-write",
         title="an acknowledged write was never seen",
-        definition="A ↯ B, B acknowledged and never read, and between minf(B) and the last read of A "
+        definition="A ↯ B, B acknowledged and never read, and between ack(B) and the last read of A "
         "no read of another value than A",
         meaning="The guest was told that B is on the disk; every read after it returned A, as if B had never "
         "been written.",
@@ -307,7 +312,7 @@ _ALL = (
         name="stale-read",
         title="a read returned an old value, a later one the new",
         definition="A ↯ B, and some read b of B with R → b for the last read R of A; or reads of A and of B "
-        "after minf(B) that overlap, so that neither came last",
+        "after seen(B) that overlap, so that neither came last",
         meaning="One answer was old, but nothing was lost: the new content was seen after it.",
         witness="A, B, R (and a read of B if the writes overlapped)",
         causes=("a cache or a path that served old content", "a mirror that had not caught up"),

@@ -12,6 +12,8 @@ from jepsen_blk.history.record import INITIAL, PENDING
 def tell_conflict(block: BlockClusters, conflict: Conflict, severity_ms: float) -> str:
     """Say in one sentence how the conflict showed."""
     a, b = conflict.older, conflict.newer
+    if conflict.late:
+        return _late(block, conflict, severity_ms)
     returned = "still returned" if conflict.kind == "lost-write" else "returned"
     again = "" if conflict.kind in ("lost-write", "fenced-zombie", "zombie-write") else " again"
     later = f"{show_ms(severity_ms)} later a read {returned} {_name(a)}{again}"
@@ -28,6 +30,17 @@ def show_ms(ms: float) -> str:
     return f"{ms / 1000:.1f} s" if ms >= 10_000 else f"{ms:.3g} ms" if ms < 100 else f"{ms:.0f} ms"
 
 
+def _late(block: BlockClusters, conflict: Conflict, severity_ms: float) -> str:
+    """Tell of a newer write that nobody had seen: it was closed, A was read, and it was read."""
+    a, b = conflict.older, conflict.newer
+    after = np.any(block.starts(b.reads) > block.history.finish[conflict.bad_read])
+    then = "and then one" if after else "and one at the same time"
+    return (
+        f"write {b.value} to block {block.block} {_open_end(block, b, conflict.kind)}; "
+        f"{show_ms(severity_ms)} later a read returned {_name(a)}, {then} returned {b.value}"
+    )
+
+
 def _name(a: Cluster) -> str:
     return "the initial value" if a.value == INITIAL else str(a.value)
 
@@ -40,6 +53,11 @@ def _older(block: BlockClusters, a: Cluster, kind: str) -> str:
         return f"{subject} survived a power loss, "
     if a.acked:
         return f"{subject} was acknowledged, "
+    return f"{subject} {_open_end(block, a, kind)}, "
+
+
+def _open_end(block: BlockClusters, a: Cluster, kind: str) -> str:
+    """Say how an indeterminate write ended, if it did."""
     line = block.history.line
     if line is not None and line[a.write] < 0:
         how = "was never reported by its guest, which died"
@@ -48,7 +66,7 @@ def _older(block: BlockClusters, a: Cluster, kind: str) -> str:
     else:
         how = "ended in an error"
     fenced = {"fenced-zombie": " and was fenced off", "resurrected-write": ", but was seen"}
-    return f"{subject} {how}{fenced.get(kind, '')}, "
+    return f"{how}{fenced.get(kind, '')}"
 
 
 def _newer(block: BlockClusters, a: Cluster, b: Cluster) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -105,6 +105,12 @@ def read_events(path: Path) -> Iterator[Event]:
             number = 0 if event.phase == "over" else number
         else:
             yield event if event.number else replace(event, number=number)
+
+
+def fenced_boots(events: Iterable[Event]) -> dict[int, Event]:
+    """Return for each boot that a failover gave up the event that says when, and on which node it was."""
+    fences = (event for event in events if (event.source, event.phase) == ("failover", "fence"))
+    return {event.data["boot"]: event for event in fences}
 
 
 def _stored(path: Path) -> Iterator[Event]:

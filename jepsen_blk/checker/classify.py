@@ -18,9 +18,10 @@ from jepsen_blk.history.record import Int64s
 _MOST_OLDER = 64
 _MOST_NEWER = 8
 
+ZOMBIES = ("fenced-zombie", "zombie-write")
+"""Kinds of a conflict that is none but for the closing of one of its writes."""
 RANKS = (
-    "fenced-zombie",
-    "zombie-write",
+    *ZOMBIES,
     "resurrected-write",
     "stale-overwrite",
     "split-brain",

@@ -31,7 +31,7 @@ def history_graph(history: History, anomaly: Mapping[str, Any]) -> nx.DiGraph:
     """
     history = adopt_lost_tails(history)
     line = history.line if history.line is not None else np.arange(len(history), dtype=np.int64)
-    witness = np.flatnonzero(np.isin(line, np.array(anomaly["ops"], dtype=np.int64)))
+    witness = witness_rows(history, anomaly)
     rows = _neighbourhood(history, int(anomaly["block"]), witness)
     graph = nx.DiGraph()
     within = set(witness.tolist())
@@ -45,6 +45,16 @@ def history_graph(history: History, anomaly: Mapping[str, Any]) -> nx.DiGraph:
     ):
         graph.add_edges_from(((int(line[a]), int(line[b])) for a, b in pairs), kind=kind)
     return graph
+
+
+def witness_rows(history: History, anomaly: Mapping[str, Any]) -> Int64s:
+    """Return the rows of an anomaly's witness; writes that a lost tail wrote are in it, but not in its `ops`.
+
+    Their guest never reported them, so the history must be one in which lost tails have been adopted.
+    """
+    line = history.line if history.line is not None else np.arange(len(history), dtype=np.int64)
+    named = np.isin(line, np.array(anomaly["ops"], dtype=np.int64))
+    return np.flatnonzero(named | (line < 0) & np.isin(history.value, history.value[named]))
 
 
 def _attributes(history: History, row: int) -> dict[str, Any]:

@@ -226,16 +226,17 @@ _ALL = (
         name="fenced-zombie",
         title="a write took effect after its node had been fenced",
         definition="A ↯ B, but only because a fence closed one of the two, an indeterminate write of the "
-        "fenced boot: close(A) < maxs(B) ≤ seen(A); or close(B) < maxs(A) ≤ seen(B), and start(R) > close(B)",
+        "fenced boot: close(A) < maxs(B) ≤ seen(A); or close(B) < start(r) for a read r of A and maxs(A) ≤ "
+        "seen(B), and then R is a read of B",
         meaning="The write never ended; then its node was fenced, which promises that nothing of it can land "
         "any more. Then B was acknowledged, and still A turned up; or reads still found A, and only then B.",
-        witness="A, B, R (and a read of B if B is the late one)",
+        witness="A, B, R (and the read of A if B is the late one)",
         causes=(
             "a fence that refuses new commands but lets accepted ones go on",
             "a fence that is confirmed before the aborted commands are gone",
         ),
         evidence="A read of A before B began would make it a resurrected-write: A had landed in time, once. "
-        "A read of B before R would make it a stale-read: so had B. Whether a write was late or R was stale "
+        "A read of B before r would make r a stale-read: so had B. Whether a write was late or a read stale "
         "only the storage's log can tell.",
         rows=(_write(0, _A, 0, None, Outcome.INFO), _write(1, _B, 20, 30), _read(2, _A, 40, 50)),
         fences=(15,),
@@ -247,7 +248,7 @@ _ALL = (
         "only",
         meaning="The guest was told that A failed, wrote B, and then found A; or it was told that B failed, "
         "still found A, and only then B.",
-        witness="A, B, R (and a read of B if B is the late one)",
+        witness="A, B, R (and the read of A if B is the late one)",
         causes=("a command that outlived the error, time-out or reset that the guest was given for it",),
         evidence="Under the deadlines `never` and `fence` the same history is no anomaly without a fence.",
         rows=(_write(0, _A, 0, 10, Outcome.INFO), _write(1, _B, 20, 30), _read(2, _A, 40, 50)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepsen_blk.checker.classify import Conflict
+from jepsen_blk.checker.classify import ZOMBIES, Conflict
 from jepsen_blk.checker.clusters import NO_ROW, BlockClusters, Cluster
 from jepsen_blk.history.record import INITIAL, PENDING
 
@@ -15,7 +15,7 @@ def tell_conflict(block: BlockClusters, conflict: Conflict, severity_ms: float) 
     if conflict.late:
         return _late(block, conflict, severity_ms)
     returned = "still returned" if conflict.kind == "lost-write" else "returned"
-    again = "" if conflict.kind in ("lost-write", "fenced-zombie", "zombie-write") else " again"
+    again = "" if conflict.kind in ("lost-write", *ZOMBIES) else " again"
     later = f"{show_ms(severity_ms)} later a read {returned} {_name(a)}{again}"
     return f"{_older(block, a, conflict.kind)}{_newer(block, a, b)}; {later}{_ending(block, conflict)}"
 

@@ -63,7 +63,7 @@ def draw_text(scene: Scene) -> list[Text]:
         bar.end_ms for bar in scene.bars if bar.end_ms is not None
     ]
     axis = make_axis([*times, *(time for time, _ in scene.marks)], 0, _AXIS_COLUMNS)
-    who = [f"process {bar.process}" for bar in scene.bars]
+    who = [bar.who for bar in scene.bars]
     wide = max(map(len, who)), max(len(bar.text) for bar in scene.bars)
     lines = []
     for bar, process in zip(scene.bars, who, strict=True):

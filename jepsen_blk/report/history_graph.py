@@ -36,9 +36,9 @@ def draw_graph(graph: nx.DiGraph, block: int, to_ms: ToMs) -> Picture | None:
         return None
     data: dict[Any, dict[str, Any]] = {node: graph.nodes[node] for node in nodes}
     spans = {node: _span(attributes, to_ms) for node, attributes in data.items()}
-    processes = sorted({int(attributes["process"]) for attributes in data.values()})
+    lanes = sorted({_lane(attributes) for attributes in data.values()})
     axis = make_axis([t for span in spans.values() for t in span], _GUTTER + 20, _WIDTH - 80)
-    height = 34 + _ROW * len(processes)
+    height = 34 + _ROW * len(lanes)
     picture = Picture(
         "graph",
         _WIDTH,
@@ -46,16 +46,16 @@ def draw_graph(graph: nx.DiGraph, block: int, to_ms: ToMs) -> Picture | None:
         f"History graph of block {block}",
         "Each box is an operation, placed by time and process; arrows are the orders between them.",
     )
-    rows = {process: 26 + _ROW * i for i, process in enumerate(processes)}
+    rows = {lane: 26 + _ROW * i for i, lane in enumerate(lanes)}
     boxes: dict[Any, tuple[float, float, float]] = {}
-    for process, top in rows.items():
+    for (process, _), top in rows.items():
         name = f"process {process}" if process >= 0 else "unreported"
         picture.add(Rect(0, top - 8, _WIDTH, _ROW - 6, "lane"), Label(12, top + 18, name, "note"))
     for node, attributes in data.items():
         text = f"{attributes['f'][0].upper()} {show_value(int(attributes['value']))}"
         left, right = axis.x(spans[node][0]), axis.x(spans[node][1])
         width = max(right - left, text_width(text) + 14)
-        boxes[node] = (left, rows[int(attributes["process"])] + 2, width)
+        boxes[node] = (left, rows[_lane(attributes)] + 2, width)
     shown = [(a, b, d) for a, b, d in graph.edges(data=True) if a in boxes and b in boxes]
     shown.sort(key=lambda edge: edge[2].get("kind") == "conflict")
     for source, target, edge in shown[-_MAX_EDGES:]:
@@ -63,6 +63,12 @@ def draw_graph(graph: nx.DiGraph, block: int, to_ms: ToMs) -> Picture | None:
     for node, (x, y, width) in boxes.items():
         _box(picture, data[node], x, y, width, spans[node])
     return picture
+
+
+def _lane(attributes: dict[str, Any]) -> tuple[int, int]:
+    """Give each process a lane, and each unreported write: when they were issued is not known."""
+    process = int(attributes["process"])
+    return process, 0 if process >= 0 else int(attributes["value"])
 
 
 def _box(

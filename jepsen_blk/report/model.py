@@ -6,6 +6,7 @@ clock, so that no drawing code ever has to know which clock something was measur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,8 @@ class RunData:
     faults: tuple[FaultLine, ...]
     events: tuple[HostEvent, ...]
     fences: tuple[HostEvent, ...]
+    lost_boots: Mapping[int, HostEvent]
+    """When each boot that a failover gave up was fenced off, and on which node it was."""
     seen: HostEvent | None
     """The first anomaly, as the check of the running test saw it."""
     end_ms: float

@@ -16,7 +16,7 @@ import numpy as np
 
 from jepsen_blk.checker.lost_tail import adopt_lost_tails
 from jepsen_blk.errors import HistoryError, UserError
-from jepsen_blk.history.events import Event, read_events
+from jepsen_blk.history.events import Event, fenced_boots, read_events
 from jepsen_blk.history.journal import read_journal
 from jepsen_blk.history.record import PENDING, F, History, Int64s, Outcome
 from jepsen_blk.report.model import (
@@ -111,6 +111,7 @@ class _Loader:
             fences=tuple(
                 self._fence(event) for event in (self.log.events if self.log else ()) if event.f == "fence"
             ),
+            lost_boots={boot: self._event(event) for boot, event in fenced_boots(self.host_events).items()},
             seen=next((self._event(event) for event in self.host_events if event.source == "checker"), None),
             end_ms=max(ends, default=0.0),
             series=series,
@@ -250,7 +251,8 @@ class _Loader:
         times = self._to_ms(np.array(ends, dtype=np.int64), boot).tolist()
         # Without a common clock nobody can say where the guest was.
         known = self.timebase.aligned
-        nodes = list(dict.fromkeys(guest_node_at(moves, first, time) for time in times)) if known else []
+        home = self._home(boot, moves, first)
+        nodes = list(dict.fromkeys(guest_node_at(*home, time) for time in times)) if known else []
         return Op(
             line=int(history.line[row]) if history.line is not None else row,
             row=row,
@@ -264,6 +266,14 @@ class _Loader:
             boot=boot,
             node=" → ".join(node for node in nodes if node),
         )
+
+    def _home(self, boot: int, moves: tuple[Move, ...], first: str) -> tuple[tuple[Move, ...], str]:
+        """Return the moves of a boot and the node it began on: that of a failover, or the run's first."""
+        for event in self.host_events:
+            if (event.source, event.phase, event.data.get("boot")) == ("failover", "end", boot):
+                begin_ms = self._host_ms(event.time_ns)
+                return tuple(move for move in moves if move.begin_ms >= begin_ms), event.node
+        return moves, first
 
 
 def _rows_of(history: History, item: dict[str, Any]) -> list[int]:

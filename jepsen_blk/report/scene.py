@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from jepsen_blk.checker.classify import ZOMBIES
 from jepsen_blk.checker.effect import closing_times
-from jepsen_blk.checker.graph import history_graph
+from jepsen_blk.checker.graph import history_graph, witness_rows
+from jepsen_blk.checker.lost_tail import adopt_lost_tails
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s, Outcome
 from jepsen_blk.report.model import show_value
@@ -39,6 +41,11 @@ class Bar:
     outcome: str
     tone: str
     bad: bool
+
+    @property
+    def who(self) -> str:
+        """Who asked for it, if that is known: of a write that a dead guest never reported it is not."""
+        return f"process {self.process}" if self.process >= 0 else "unreported"
 
     @property
     def text(self) -> str:
@@ -89,9 +96,9 @@ def scene_of(
 
     `names` are names of values; the others are shown by their numbers.
     """
+    history = adopt_lost_tails(history)
     line = history.line if history.line is not None else np.arange(len(history), dtype=np.int64)
-    wanted = np.ones(len(history), dtype=np.bool_) if whole else np.isin(line, anomaly["ops"])
-    rows = np.flatnonzero(wanted)
+    rows = np.arange(len(history)) if whole else witness_rows(history, anomaly)
     rows = rows[np.argsort(history.start[rows], kind="stable")].tolist()
     graph = history_graph(history, anomaly)
     # Two survivors contradict each other, not an order: either alone might have been allowed.
@@ -112,7 +119,7 @@ class _Staging:
         names: Mapping[int, str],
     ) -> None:
         self._history, self._rows, self._names = history, rows, names
-        self._block = int(anomaly["block"])
+        self._block, self._kind = int(anomaly["block"]), str(anomaly["kind"])
         self._row_of = {int(line[row]): row for row in rows}
         self._line_of = {row: number for number, row in self._row_of.items()}
         self._witness = [self._row_of[number] for number in anomaly["ops"] if number in self._row_of]
@@ -145,8 +152,17 @@ class _Staging:
         return finish | dict(zip(opened.tolist(), closing.tolist(), strict=True))
 
     def _bad_read(self, pairs: list[tuple[int, int]]) -> int | None:
-        """Return the read that the contradiction ends in, or the last read of a witness without one."""
-        reads = [row for row in self._witness if self._history.f[row] == F.READ]
+        """Return the read that the contradiction ends in, or the last read of a witness without one.
+
+        Of a zombie it is the last read of the write that took effect late, which was not acknowledged.
+        """
+        history = self._history
+        reads = [row for row in self._witness if history.f[row] == F.READ]
+        if self._kind in ZOMBIES:
+            writes = [row for row in self._witness if history.f[row] == F.WRITE]
+            acked = {int(history.value[row]) for row in writes if history.outcome[row] == Outcome.OK}
+            reads = [row for row in reads if int(history.value[row]) not in {INITIAL, *acked}]
+            pairs = []
         ends = [b for _, b in pairs if b in reads]
         return max(ends or reads, key=lambda row: int(self._history.start[row]), default=None)
 

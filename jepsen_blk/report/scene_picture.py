@@ -58,7 +58,7 @@ def _draw_bar(picture: Picture, scene: Scene, bar: Bar, axis: Axis, top: float) 
     elsewhere = f" (block {bar.block})" if bar.block != scene.block and bar.f != "flush" else ""
     middle = top + _LINE / 2
     picture.add(
-        Label(12, middle + 4.5, f"process {bar.process}", "note"),
+        Label(12, middle + 4.5, bar.who, "note"),
         Label(92, middle + 4.5, bar.text, "label strong"),
         Rect(left, middle - _BAR / 2, max(right - left, 3.0), _BAR, look, hint),
         Label(_NOTES, middle + 4.5, bar.answer + elsewhere, "label wrong" if bar.bad else "label"),

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from jepsen_blk.report.model import Copy, Op, show_value
 from jepsen_blk.report.picture import Badge, Curve, Label, Line, Picture, Rect, text_width
-from jepsen_blk.report.story import Step, Story
+from jepsen_blk.report.story import Story
+from jepsen_blk.report.story_steps import Step
 
 _WIDTH = 1180.0
 _GUTTER = 150.0
@@ -84,7 +85,7 @@ class _Drawing:
         self.story = story
         self.axis = make_axis(_key_times(story), _GUTTER + 14, _WIDTH - 84)
         self.tops: dict[str, float] = {}
-        y = 40.0 if story.moves else 8.0
+        y = 40.0 if story.moves else 26.0 if story.fence else 8.0
         for node in story.nodes:
             self.tops[node] = y
             y += _GUEST_LANE
@@ -104,6 +105,7 @@ class _Drawing:
         """Draw back to front."""
         self._lanes()
         self._moves()
+        self._fence()
         self._path()
         self._contents()
         self._copies()
@@ -163,6 +165,12 @@ class _Drawing:
         y1, y2 = self.tops[source] + _GUEST_LANE - 14, self.tops[destination] + _GUEST_LANE - 14
         self.picture.add(Line(left, y1, max(right, left + 20), y2, "hop arrow plain"))
 
+    def _fence(self) -> None:
+        if self.story.fence is not None:
+            x, top = self._x(self.story.fence.time_ms), self.tops[self.story.nodes[0]]
+            self.picture.add(Line(x, top, x, self.tops["axis"], "stop"))
+            self.picture.add(Label(x, top - 9, "fence", "move-name", "middle"))
+
     def _path(self) -> None:
         for band in self.story.bands:
             top = self.tops["path"]
@@ -190,9 +198,9 @@ class _Drawing:
     def _damage(self, late: Copy) -> None:
         """Name the damage beside its arrow, on the side where there is room."""
         right, y = self._x(late.end_ms), self._storage_end() - 21.5
-        newer = show_value(self.story.new or 0)
-        what = f"overwrites {newer}" if self.story.overwritten else f"lands; {newer} was never applied"
-        text = f"the late copy {what}"
+        newer, over = show_value(self.story.new or 0), self.story.overwritten
+        what = {True: f"overwrites {newer}", False: f"lands; {newer} was never applied", None: "lands"}
+        text = f"the late copy {what[over]}"
         if right + 16 + text_width(text, 14) < _WIDTH:
             self.picture.add(Label(right + 16, y, text, "label wrong"))
             return
@@ -336,6 +344,7 @@ def _key_times(story: Story) -> list[float]:
     for band in story.bands:
         times += [band.begin_ms, band.end_ms]
     times += [step.time_ms for step in story.steps if step.lane == "path"]
+    times += [story.fence.time_ms] if story.fence else []
     kept: list[float] = []
     for time in sorted(time for time in times if story.begin_ms <= time <= story.end_ms):
         if not kept or time - kept[-1] > 0.05:

@@ -176,6 +176,12 @@ class Fabric:
         )
         self.events = complete
 
+    def store_logs(self, run_dir: Path) -> None:
+        self.target.sort(key=lambda line: line.get("done", line.get("time", 0)))
+        for name, lines in (("target.jsonl", self.target), ("events.jsonl", self.events)):
+            text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+            (run_dir / name).write_text(text)
+
     def write(self, run_dir: Path, results: dict[str, Any], spec: dict[str, Any]) -> Path:
         run_dir.mkdir(parents=True, exist_ok=True)
         order = sorted(self.operations, key=lambda row: row[6])
@@ -193,10 +199,7 @@ class Fabric:
         self._complete_events(results)
         results["ops"] = len(rows)
         write_journal(run_dir / "history.blk", rows, spec["name"])
-        self.target.sort(key=lambda line: line.get("done", line.get("time", 0)))
-        for name, lines in (("target.jsonl", self.target), ("events.jsonl", self.events)):
-            text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-            (run_dir / name).write_text(text)
+        self.store_logs(run_dir)
         (run_dir / "results.json").write_text(json.dumps(results, indent=1))
         (run_dir / "spec.toml").write_text(dump_spec(make_spec(spec)))
         (run_dir / "environment.json").write_text(json.dumps(ENVIRONMENT, indent=1))

@@ -18,6 +18,7 @@ MS = 1_000_000
 
 W_A, W_B = write(A, 0, 10), write(B, 20, 30)
 LOST_A = write(A, 0, 10, outcome=INFO)
+LOST_B = write(B, 12, 14, outcome=INFO)
 
 # kind, planted operations, indexes of the witness among them, deadline
 PLANTS: dict[str, tuple[str, list[Op], list[int], Deadline]] = {
@@ -76,6 +77,18 @@ PLANTS: dict[str, tuple[str, list[Op], list[int], Deadline]] = {
         "zombie-write",
         [LOST_A, W_B, read(A, 60, 70)],
         [0, 1, 2],
+        Deadline.ERROR,
+    ),
+    "landed behind the fence and what was read there": (
+        "fenced-zombie",
+        [W_A, LOST_B, read(A, 40, 50), read(B, 60, 70)],
+        [0, 1, 2, 3],
+        Deadline.FENCE,
+    ),
+    "landed behind its error and what was read there": (
+        "zombie-write",
+        [W_A, LOST_B, read(A, 40, 50), read(B, 60, 70)],
+        [0, 1, 2, 3],
         Deadline.ERROR,
     ),
     "never written": ("reverted-to-initial", [W_B, read(B, 40, 50), read(0, 60, 70)], [0, 2], Deadline.NEVER),
@@ -182,6 +195,57 @@ def test_a_stale_overwrite_reads_as_a_sentence() -> None:
     )
     assert anomaly.severity_ms == pytest.approx(1.2)
     assert (anomaly.older, anomaly.newer) == (4242, 4243)
+
+
+READS = [read(A, 4_000, 5_000), read(B, 6_000, 7_000)]
+
+
+@pytest.mark.parametrize(
+    ("end", "fences", "deadline", "reads", "told"),
+    [
+        (
+            *(None, [Fence(1_500_000)], Deadline.FENCE, READS),
+            "was never completed and was fenced off; "
+            f"2.5 ms later a read returned {A}, and then one returned {B}",
+        ),
+        (
+            *(1_400, [Fence(1_500_000)], Deadline.FENCE, READS),
+            "ended in an error and was fenced off; "
+            f"2.5 ms later a read returned {A}, and then one returned {B}",
+        ),
+        (
+            *(1_400, [], Deadline.ERROR, READS),
+            f"ended in an error; 2.6 ms later a read returned {A}, and then one returned {B}",
+        ),
+        (
+            *(1_400, [], Deadline.ERROR, [read(A, 4_000, 6_000), READS[1]]),
+            f"ended in an error; 2.6 ms later a read returned {A}, and one at the same time returned {B}; "
+            "undetermined, may also be stale-overwrite: no later read tells",
+        ),
+        (
+            *(1_400, [], Deadline.ERROR, [READS[0]._replace(value=0), READS[1]]),
+            f"ended in an error; 2.6 ms later a read returned the initial value, and then one returned {B}",
+        ),
+    ],
+    ids=["fenced", "an error, then fenced", "an error", "at once", "the initial value"],
+)
+def test_of_a_late_zombie_it_is_not_said_that_anybody_had_seen_it(
+    end: int | None, fences: list[Fence], deadline: Deadline, reads: list[Op], told: str
+) -> None:
+    first = [write(A, 0, 1_000)] if reads[0].value else []
+    whole = in_us(*first, write(B, 1_200, end, outcome=INFO), *reads)
+    assert only(replace(whole, fences=tuple(fences)), deadline).text == f"write {B} to block 0 {told}"
+
+
+def test_a_late_zombie_of_a_dead_guest_was_never_reported() -> None:
+    whole = history(
+        [read(0, 40_000_000, 50_000_000), read(B, 60_000_000, 70_000_000)], [Fence(15_000_000)], [0]
+    )
+    assert only(whole).text == (
+        f"write {B} to block 0 was never reported by its guest, which died and was fenced off; "
+        f"25 ms later a read returned the initial value, and then one returned {B}"
+    )
+    assert only(whole).ops == (0, 1)
 
 
 @pytest.mark.parametrize("name", PLANTS)

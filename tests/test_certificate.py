@@ -205,6 +205,18 @@ def test_lines_are_those_of_the_file_whatever_stands_between(
     assert confirm(files, capsys)[0] == 0
 
 
+@pytest.mark.parametrize("deadline", [Deadline.FENCE, Deadline.ERROR])
+@pytest.mark.parametrize("first", [[write(1, 0, 10)], []], ids=["acknowledged", "initial"])
+def test_the_witness_of_a_late_zombie_is_confirmed(
+    first: list[Op], deadline: Deadline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ops = [*first, write(2, 12, 14, outcome=INFO), read(len(first), 40, 50), read(2, 60, 70)]
+    files = certify(history(ops, [Fence(15)]), tmp_path, deadline)
+    (part,) = parts_of(files[0])[1:]
+    assert [op["line"] for op in part["ops"]] == list(range(len(ops)))
+    assert confirm(files, capsys)[0] == 0
+
+
 def journal(path: Path, rows: list[tuple[int, ...]]) -> Path:
     """Store rows of (f, outcome, process, block, value, start, finish) of boot 1, whose tail is lost."""
     writer = JournalWriter(path)

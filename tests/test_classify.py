@@ -21,7 +21,7 @@ from jepsen_blk.checker.clusters import block_clusters
 from jepsen_blk.checker.registers import check_registers
 from jepsen_blk.checker.verdict import check
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import INITIAL, PENDING, F, History, Outcome
+from jepsen_blk.history.record import INITIAL, PENDING, F, Fence, History, Outcome
 
 A, B, C = 1, 2, 3
 W_A, W_B = write(A, 0, 10), write(B, 20, 30)
@@ -91,6 +91,86 @@ def test_a_block_with_very_many_conflicts_costs_a_bounded_number_of_comparisons(
     ops += [read(value, 10_000 + value, 20_000 + value) for value in range(1, 301)]
     assert only(history(ops)).newer == 300
     assert judged <= 64 * 3 * 8
+
+
+LOST_B = write(B, 12, 14, outcome=INFO)
+"""Closed by its own error at 14, and by a fence at 15."""
+LATE = [read(A, 40, 50), read(B, 60, 70)]
+"""Long after that the block holds A, and only then B."""
+ZOMBIES = {Deadline.FENCE: "fenced-zombie", Deadline.ERROR: "zombie-write"}
+
+
+@pytest.mark.parametrize("deadline", ZOMBIES)
+@pytest.mark.parametrize("first", [[W_A], [LOST_A], []], ids=["acknowledged", "indeterminate", "initial"])
+def test_what_was_first_seen_after_an_older_content_had_been_read_behind_its_closing_is_a_zombie(
+    deadline: Deadline, first: list[Op]
+) -> None:
+    older = first[0].value if first else INITIAL
+    fences = [Fence(15)] if deadline is Deadline.FENCE else []
+    result = check(history([*first, LOST_B, read(older, 40, 50), read(B, 60, 70)], fences), deadline)
+    (found,) = result.anomalies
+    assert (found.kind, found.older, found.newer) == (ZOMBIES[deadline], older, B)
+    assert found.severity_ms == pytest.approx((40 - (15 if fences else 14)) / 1e6)
+    assert (result.deadlines[Deadline.NEVER], result.deadlines[deadline]) == ("pass", "fail")
+
+
+def test_under_the_deadline_error_a_late_zombie_is_named_by_what_closed_it_first() -> None:
+    ops = [W_A, *LATE]
+    for end, kind in ((14, "zombie-write"), (16, "fenced-zombie"), (None, "fenced-zombie")):
+        late = write(B, 12, end, outcome=INFO)
+        assert only(history([late, *ops], [Fence(15)]), Deadline.ERROR).kind == kind
+        assert only(history([late, *ops], [Fence(15)]), Deadline.FENCE).kind == "fenced-zombie"
+
+
+@pytest.mark.parametrize("deadline", Deadline)
+def test_an_acknowledged_write_that_an_old_content_was_read_after_is_no_zombie(deadline: Deadline) -> None:
+    found = only(history([W_A, write(B, 12, 14), *LATE], [Fence(15)]), deadline)
+    assert (found.kind, found.severity_ms) == ("stale-read", pytest.approx(26e-6))
+
+
+@pytest.mark.parametrize("deadline", Deadline)
+def test_a_write_that_was_seen_before_the_old_content_was_read_is_no_zombie(deadline: Deadline) -> None:
+    found = only(history([W_A, LOST_B, read(B, 20, 30), *LATE], [Fence(15)]), deadline)
+    assert (found.kind, found.severity_ms) == ("stale-read", pytest.approx(10e-6))
+    assert "write 2 was seen though not acknowledged; 1e-05 ms later" in found.text
+
+
+@pytest.mark.parametrize("seen", [(33, 39), (33, 40)])
+def test_a_read_that_the_bad_one_overlaps_had_not_shown_it_before(seen: tuple[int, int]) -> None:
+    found = only(history([W_A, LOST_B, read(B, *seen), *LATE], [Fence(15)]), Deadline.FENCE)
+    assert found.kind == ("stale-read" if seen[1] < 40 else "fenced-zombie")
+
+
+def test_what_was_read_before_a_write_was_seen_is_not_told_as_its_damage() -> None:
+    ops = [W_A, LOST_B, read(A, 20, 30), read(B, 40, 50), read(A, 60, 70)]
+    found = only(history(ops, [Fence(15)]), Deadline.FENCE)
+    assert (found.kind, found.ops, found.severity_ms) == (
+        "stale-overwrite",
+        (0, 1, 3, 4),
+        pytest.approx(1e-5),
+    )
+
+
+def test_a_zombie_that_undid_a_newer_write_is_told_before_what_it_came_late_for() -> None:
+    ops = [LOST_A, read(0, 16, 18), W_B, read(A, 40, 50)]
+    found = only(history(ops, [Fence(15)]), Deadline.FENCE)
+    assert (found.kind, found.older, found.newer) == ("fenced-zombie", A, B)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "told"),
+    [
+        ([], [write(C, 80, 90), read(C, 92, 95), read(B, 100, 110)], ("resurrected-write", B, C)),
+        ([], [write(C, 80, 90), write(4, 100, 110), read(C, 120, 130)], ("lost-write", C, 4)),
+        ([write(C, -20, -10), read(C, 11, 12)], [], ("fenced-zombie", A, B)),
+    ],
+    ids=["a write that was undone", "a lost write", "a stale read"],
+)
+def test_of_a_block_a_late_zombie_tells_more_than_a_stale_read_alone(
+    first: list[Op], then: list[Op], told: tuple[str, int, int]
+) -> None:
+    found = only(history([*first, W_A, LOST_B, *LATE, *then], [Fence(15)]), Deadline.FENCE)
+    assert (found.kind, found.older, found.newer) == told
 
 
 class Written(NamedTuple):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from histories import INFO, history, read, write
+from histories import INFO, Op, history, read, write
 
 from jepsen_blk.checker import anomalies
+from jepsen_blk.checker.anomalies import Anomaly
 from jepsen_blk.checker.classify import RANKS
 from jepsen_blk.checker.kinds import KINDS, kind_named
 from jepsen_blk.checker.verdict import check
@@ -104,6 +105,43 @@ def test_a_zombie_depends_on_no_later_read() -> None:
     ops = [write(A, 0, None, outcome=INFO), W_B, read(A, 40, 50)]
     (found,) = check(history(ops, [Fence(15)])).anomalies
     assert (found.kind, found.could_be) == ("fenced-zombie", ())
+
+
+LOST_B = write(B, 12, None, outcome=INFO)
+AT_ONCE = [read(A, 40, 60), read(B, 50, 70)]
+
+
+def late(*ops: Op) -> Anomaly:
+    (found,) = check(history(ops, [Fence(15)])).anomalies
+    return found
+
+
+def test_a_late_zombie_that_was_read_after_the_older_content_is_no_other_kind() -> None:
+    found = late(W_A, LOST_B, read(A, 40, 50), read(B, 60, 70))
+    assert (found.kind, found.could_be) == ("fenced-zombie", ())
+
+
+@pytest.mark.parametrize(
+    ("older", "first", "other"),
+    [
+        (A, [W_A], "stale-overwrite"),
+        (A, [write(A, 0, None, outcome=INFO), read(A, 9, 11)], "resurrected-write"),
+        (0, [], "reverted-to-initial"),
+    ],
+)
+def test_a_later_read_of_the_older_content_may_show_that_a_late_zombie_was_undone(
+    older: int, first: list[Op], other: str
+) -> None:
+    ops = [*first, LOST_B, read(older, 40, 60), read(B, 50, 70)]
+    assert (late(*ops).kind, late(*ops).could_be) == ("fenced-zombie", (other,))
+    assert late(*ops, read(older, 80, 90)).kind == other
+    assert (late(*ops, read(B, 80, 90)).kind, late(*ops, read(B, 80, 90)).could_be) == ("fenced-zombie", ())
+
+
+def test_of_two_closed_writes_that_were_read_at_once_one_is_a_zombie_whatever_is_read_later() -> None:
+    ops = [write(A, 0, None, outcome=INFO), LOST_B, *AT_ONCE]
+    for later in ([], [read(A, 80, 90)], [read(B, 80, 90)]):
+        assert (late(*ops, *later).kind, late(*ops, *later).could_be) == ("fenced-zombie", ())
 
 
 def test_an_unknown_kind_is_named_with_those_that_are_close() -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from fabricate import BLOCK, NEW, OLD, failing_run
+from failover_run import FENCE_MS, failover_run
 
 from jepsen_blk.report.run_data import load_run
 from jepsen_blk.report.series import MAX_POINTS
@@ -86,6 +87,67 @@ def test_a_held_write_that_never_ended_is_still_drawn(tmp_path):
     assert story.copies[0].applied_ms is None
     assert story.late is None
     draw_story(story, "")
+
+
+def told(run_dir) -> list[str]:
+    return [step.text for step in story_of(run_dir).steps]
+
+
+SENT = "X sends write 301 to block 17. That is after the fence."
+GIVEN_UP = "X is given up, and its guest is fenced off: nothing of it may land from now on."
+LATE_READ = "A read of block 17 returns 301: it took effect after its guest had been fenced off."
+
+
+def test_a_late_zombie_is_told_from_the_fence_to_the_read_that_shows_it(tmp_path):
+    assert told(failover_run(tmp_path / "run", before=50)) == [
+        "The guest on X writes 50 to block 17. It is applied and acknowledged.",
+        GIVEN_UP,
+        "A read returns 50.",
+        SENT,
+        "The late copy of 301 that X had sent is applied, over 50.",
+        LATE_READ,
+    ]
+
+
+def test_a_late_zombie_on_a_block_that_was_never_written_came_over_nothing(tmp_path):
+    assert told(failover_run(tmp_path / "run", before=0)) == [
+        GIVEN_UP,
+        "A read finds block 17 never written.",
+        SENT,
+        "The late copy of 301 that X had sent is applied.",
+        LATE_READ,
+    ]
+
+
+def test_a_zombie_over_an_acknowledged_write_says_what_is_gone(tmp_path):
+    assert told(failover_run(tmp_path / "run", before=0, rewrites=True)) == [
+        GIVEN_UP,
+        "The guest on Y writes 1:90 to block 17. It is applied and acknowledged.",
+        SENT,
+        "The late copy of 301 that X had sent is applied, over 1:90.",
+        "A read of block 17 returns 301: the acknowledged write 1:90 is gone.",
+    ]
+
+
+def test_a_write_that_had_landed_before_the_fence_is_not_called_late(tmp_path):
+    story = story_of(failover_run(tmp_path / "run", before=0, lands_ms=FENCE_MS - 20))
+    assert story.late is None
+    assert "X sends write 301 to block 17. It is applied and acknowledged." in [s.text for s in story.steps]
+
+
+def test_a_guest_that_was_started_again_is_on_its_own_node_and_the_fence_on_that_of_the_lost_one(tmp_path):
+    story = story_of(failover_run(tmp_path / "run", before=50))
+    assert [(op.shown, op.node) for op in story.ops] == [("50", "x"), ("50", "y"), ("301", "y")]
+    assert story.bad_read is story.ops[-1]
+    assert (story.nodes, story.fence.node, story.late.value) == (("x", "y"), "x", 301)
+    labels = [shape.text for shape in draw_story(story, "").shapes if shape.shape == "label"]
+    assert {"fence", "the late copy overwrites 50"} <= set(labels)
+
+
+def test_where_clocks_cannot_be_joined_a_late_zombie_is_told_without_its_fence(tmp_path):
+    run_dir = failover_run(tmp_path / "run", before=0)
+    (run_dir / "target.jsonl").unlink()
+    assert told(run_dir) == ["A read finds block 17 never written.", LATE_READ]
 
 
 def test_the_axis_keeps_the_order_of_events_and_gives_each_gap_room():

@@ -145,6 +145,17 @@ def test_the_graph_shows_the_orders_that_contradict_each_other() -> None:
     assert (first, bad) in edges["reads-from"]
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_the_graph_of_a_write_that_was_never_reported_has_its_contradiction(late: bool) -> None:
+    ops = [read(0, 20, 30), read(2, 40, 50)] if late else [write(3, 20, 30, boot=1), read(2, 40, 50)]
+    fenced = history(ops, [Fence(15)], lost_tails=[0])
+    (anomaly,) = check(fenced, "fence").anomalies
+    assert (anomaly.kind, anomaly.ops) == ("fenced-zombie", (0, 1))
+    graph = history_graph(fenced, anomaly.to_json())
+    assert [node for node, data in graph.nodes(data=True) if data["in_witness"]] == [-1, 0, 1]
+    assert graph.edges[-1, 0]["kind"] == graph.edges[0, 1]["kind"] == "conflict"
+
+
 @pytest.mark.parametrize("finish", [12, None])
 def test_the_graph_of_a_fenced_write_has_its_contradiction_too(finish: int | None) -> None:
     ops = [write(1, 0, finish, outcome=INFO), write(2, 20, 30), read(1, 40, 50)]

@@ -95,7 +95,7 @@ def told(run_dir) -> list[str]:
 
 SENT = "X sends write 301 to block 17. That is after the fence."
 GIVEN_UP = "X is given up, and its guest is fenced off: nothing of it may land from now on."
-LATE_READ = "A read of block 17 returns 301: it took effect after its guest had been fenced off."
+LATE_READ = "A read of block 17 returns 301, which one after the fence had not found."
 
 
 def test_a_late_zombie_is_told_from_the_fence_to_the_read_that_shows_it(tmp_path):

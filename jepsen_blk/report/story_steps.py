@@ -201,10 +201,8 @@ def _ending(anomaly: Anomaly, bad: Op, new: int | None) -> str:
     if new is None:
         return f"{got}: {anomaly.kind}."
     if anomaly.kind in ZOMBIES and any(op.value == new and op.f == "read" for op in anomaly.ops):
-        closed = (
-            "its guest had been fenced off" if anomaly.kind == "fenced-zombie" else "its error was reported"
-        )
-        return f"{got}: it took effect after {closed}."
+        closed = "the fence" if anomaly.kind == "fenced-zombie" else "its error"
+        return f"{got}, which one after {closed} had not found."
     acked = any(op.value == new and op.f == "write" and op.outcome == "ok" for op in anomaly.ops)
     gone = f"the {'acknowledged ' if acked else ''}write {show_value(new)} is gone"
     return f"{got}: {gone}." if bad.value else f"A read of block {bad.block} finds it never written: {gone}."

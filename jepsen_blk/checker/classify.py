@@ -154,7 +154,7 @@ def _classify(block: BlockClusters, a: Cluster, b: Cluster, deadline: Deadline) 
 
 def _only_closed(block: BlockClusters, cluster: Cluster, other: Cluster) -> bool:
     """Tell whether nothing but its closing puts a cluster before another one that it is in conflict with."""
-    return not cluster.acked and _seen(block, cluster) >= int(block.maxs[other.order])
+    return _seen(block, cluster) >= int(block.maxs[other.order])
 
 
 def _seen(block: BlockClusters, cluster: Cluster) -> int:

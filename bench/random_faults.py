@@ -19,8 +19,10 @@ from nemesis.fault import Impairing
 from nemesis.schedule import check_faults
 
 STAGGER_S = 0.3
-FLUSH_SHARE = 0.25
-"""Of the seeds whose storage has a flush, so that every write of the guest carries FUA."""
+FLUSH_SHARE = 0.3
+"""Of the seeds whose storage has a flush."""
+CACHE_SHARE = 0.5
+"""Of these, those with a volatile cache; without one every write of the guest carries FUA."""
 WEIGHTS = {
     "lost-path-migration": 12,
     "hold": 2,
@@ -29,6 +31,7 @@ WEIGHTS = {
     "reset": 2,
     "freeze": 1.5,
     "pause": 1.5,
+    "power-loss": 2,
     "split-brain": 0.5,
     "postcopy-loss": 0.5,
 }
@@ -80,6 +83,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "slow-storage": {"duration_s": _SHORT, "delay_ms": {"min": 10.0, "max": 100.0}},
     "slow-flush": {"duration_s": _SHORT, "delay_ms": {"min": 10.0, "max": 100.0}},
     "storage-restart": {"duration_s": _SHORT},
+    "power-loss": {"duration_s": _SHORT},
 }
 
 
@@ -88,10 +92,11 @@ def random_spec(
 ) -> Spec:
     """Return the specification of a seed: `test` and `storage` with a schedule of what the storage offers.
 
-    No fault of `without` is in it. The storage has a flush or not by the seed.
+    No fault of `without` is in it. The storage has a flush or not by the seed, and a volatile cache.
     """
     flush = Random(f"flush {seed}").random() < FLUSH_SHARE
-    base = {**test, "seed": seed, "storage": {**storage, "flush": flush}}
+    cache = "volatile" if flush and Random(f"cache {seed}").random() < CACHE_SHARE else "none"
+    base = {**test, "seed": seed, "storage": {**storage, "flush": flush, "cache": cache}}
     items = [_item(name, flush) for name in DRAWN if name not in without]
     offered = [item for item in items if _offers(base, item)]
     return make_spec(_with_schedule(base, offered))

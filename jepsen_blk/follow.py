@@ -6,6 +6,9 @@ The journal names an operation when it has completed, so what is in flight is no
 therefore a guess: no operation takes longer than a lag. One that did shows itself, since it begins before
 a horizon that has passed; then the journal, which has everything, is read again from its beginning with
 a lag four times as long. So the guess costs time when it was wrong, never exactness.
+
+What a power loss of the storage may have taken is known only from the whole of what follows (durability.py),
+so the check ends there, and the batch check judges the rest.
 """
 
 from __future__ import annotations
@@ -24,12 +27,16 @@ from jepsen_blk.judge import JOURNAL, SPEC
 from jepsen_blk.spec import load_stored_spec
 from jepsen_blk.store import find_run
 
+LOST_POWER = "the storage lost power"
 FIRST_LAG_NS = 2_000_000_000
 _EVERY_S = 1.0
 
 
 class Follower:
-    """Checks a journal part by part; `ended`: it was closed, or an anomaly was found."""
+    """Checks a journal part by part; `ended`: it was closed, or an anomaly was found.
+
+    `lost_power`: the storage has, so blocks may have older contents now, and what came since is not checked.
+    """
 
     def __init__(self, journal: Path, deadline: Deadline, lag_ns: int = FIRST_LAG_NS) -> None:
         self._journal = journal
@@ -43,6 +50,7 @@ class Follower:
         self._checker = choose_windows(self._size())(self._deadline, self._fences)
         self._ended_boots: set[int] = set()
         self._newest_ns = self._horizon_ns = 0
+        self.lost_power = False
 
     def _size(self) -> int:
         """Return about how many operations the journal has so far."""
@@ -86,6 +94,8 @@ class Follower:
         part = self._tail.read()
         if not len(part.history) and not part.notes:
             return False
+        if self.lost_power:
+            return True
         fences = set(part.history.fences) - self._fences
         self._fences |= fences
         if self._is_late(part.history) or any(fence.time_ns < self._horizon_ns for fence in fences):
@@ -100,6 +110,7 @@ class Follower:
             if note["note"] == "bye":
                 self._ended_boots.add(note["boot"])
                 self._checker.end_boot(note["boot"])
+        self.lost_power = bool(part.history.crashes)
         return True
 
     def _feed(self, rows: History) -> None:
@@ -125,6 +136,8 @@ class Follower:
     def progress(self) -> str:
         """Return a line for people."""
         said = describe(self.alarm) if self.alarm else "no anomaly so far"
+        if self.lost_power and not self.alarm:
+            said = f"no anomaly until {LOST_POWER}; the rest is judged when the run is over"
         return f"{self.operations} operations checked, {self._checker.blocks} blocks, {said}"
 
 
@@ -139,9 +152,11 @@ def follow_path(
     Raises UserError if `path` is neither a run nor a journal, HistoryError if the journal is damaged.
     """
     follower = Follower(*_journal_of(path, deadline))
+    said = ""
     while not follower.ended:
-        if follower.catch_up():
-            say(follower.progress())
+        if follower.catch_up() and said != follower.progress():
+            said = follower.progress()
+            say(said)
         if not follower.ended:
             wait()
 

@@ -109,7 +109,8 @@ def _doubts(spec: Spec, checked: Checked, events: Sequence[Event]) -> Iterator[s
 
 def _unconfirmed(events: Sequence[Event], stopped: Event | None, *, as_run: bool) -> Iterator[str]:
     """What was seen while the test ran and is no anomaly now; `as_run`: under the same deadline."""
-    seen = next((event.data["why"] for event in events if event.source == "checker"), None)
+    found = (event for event in events if (event.source, event.phase) == ("checker", "seen"))
+    seen = next((event.data["why"] for event in found), None)
     if seen and (as_run or stopped):
         ended = ", and ended the schedule there" if stopped else ""
         yield f"the check of the running test saw an anomaly ({seen}){ended}; as judged here there is none"

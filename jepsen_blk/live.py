@@ -2,6 +2,7 @@
 
 It reads the run's own journal, so it knows nothing that is not on disk. An anomaly that it sees is final
 (see checker/online.py), and a lag that was guessed too short costs time, never a false alarm (follow.py).
+After a power loss of the storage nothing more is checked here.
 What the anomaly is, and the verdict, are still judged from the whole run; a fault of this check is no more
 than a doubt.
 
@@ -16,7 +17,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from jepsen_blk.follow import Follower, describe
+from jepsen_blk.follow import LOST_POWER, Follower, describe
 from jepsen_blk.history.events import EventLog
 from jepsen_blk.report.view import View
 from jepsen_blk.spec import Spec
@@ -40,15 +41,19 @@ async def checking(spec: Spec, journal: Path, events: EventLog, view: View) -> A
 
 async def _check(spec: Spec, follower: Follower, events: EventLog, view: View, seen: asyncio.Event) -> None:
     try:
-        while not follower.ended:
+        while not (follower.ended or follower.lost_power):
             took_s = await asyncio.to_thread(_look, follower)
             view.checked(follower.operations, describe(follower.alarm) if follower.alarm else "")
-            if not follower.ended:
+            if not (follower.ended or follower.lost_power):
                 await asyncio.sleep(max(_EVERY_S, took_s / _SHARE))
     except Exception as error:  # whatever is wrong here, the test goes on and is judged without it
         why = f"the check of the running test failed: {error or type(error).__name__}"
         events.emit("test", spec.name, "doubt", why=why)
     alarm = follower.alarm
+    if follower.lost_power and alarm is None:
+        view.unchecked(follower.operations, LOST_POWER)
+        until = f"{LOST_POWER} after {follower.operations} checked operations"
+        events.emit("checker", "power-loss", "ended", why=f"{until}; the rest is judged at the end")
     if alarm is not None:
         events.emit("checker", "anomaly", "seen", **alarm._asdict(), why=describe(alarm))
         seen.set()

@@ -32,6 +32,7 @@ from nemesis.orphan import Orphan
 from nemesis.path_loss import PathLoss
 from nemesis.pause import Pause
 from nemesis.postcopy_loss import PostcopyLoss
+from nemesis.power_loss import PowerLoss
 from nemesis.reset import Reset
 from nemesis.slow_flush import SlowFlush
 from nemesis.slow_link import SlowLink
@@ -46,7 +47,7 @@ FAULTS: dict[str, type[Any]] = {
         *(Choreography, Failover, Freeze, HeldBytes, Hold, LostPathMigration, Orphan, Pause),
         *(Migrate, MigrateCancel, MigratePause, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
-        *(DiskFull, IoError, SlowFlush, SlowStorage, StorageRestart),
+        *(DiskFull, IoError, PowerLoss, SlowFlush, SlowStorage, StorageRestart),
     )
 }
 """The faults that are built in."""

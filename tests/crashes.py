@@ -63,7 +63,7 @@ def _steps(given: History, block: int, deadline: Deadline, crashes: list[int]) -
 
 
 def _search(given: History, block: int, deadline: Deadline) -> bool:
-    crashes = sorted(set(given.crashes))
+    crashes = sorted({crash.time_ns for crash in given.crashes})
     steps = _steps(given, block, deadline, crashes)
 
     @cache

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jepsen_blk.history.record import INITIAL, PENDING, Clock, F, Fence, History, Outcome
+from jepsen_blk.history.record import INITIAL, PENDING, Clock, Crash, F, Fence, History, Outcome
 
 OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
 
@@ -43,7 +43,7 @@ def history(
     ops: Iterable[Op],
     fences: Iterable[Fence] = (),
     lost_tails: Iterable[int] = (),
-    crashes: Iterable[int] = (),
+    crashes: Iterable[int | Crash] = (),
     clocks: Iterable[Clock] = (),
 ) -> History:
     rows = list(ops)
@@ -61,7 +61,7 @@ def history(
         start=column("start", np.int64),
         finish=np.array([PENDING if op.finish is None else op.finish for op in rows], dtype=np.int64),
         fences=tuple(fences),
-        crashes=tuple(crashes),
+        crashes=tuple(crash if isinstance(crash, Crash) else Crash(crash, crash) for crash in crashes),
         clocks=tuple(clocks),
         fua=np.array([op.value for op in rows if op.fua], dtype=np.int64),
         lost_tails=frozenset(lost_tails),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from histories import INFO, OK, Op, history
 from hypothesis import strategies as st
 
-from jepsen_blk.history.record import FOREIGN, PENDING, Clock, F, Fence, History, Outcome
+from jepsen_blk.history.record import FOREIGN, PENDING, Clock, Crash, F, Fence, History, Outcome
 from jepsen_blk.history.rules import UNCERTAINTY
 
 TIMES = st.integers(0, 50) | st.integers(0, PENDING - 1)
@@ -22,7 +22,11 @@ def histories(draw: st.DrawFn, marks: bool = True) -> History:
         return history(ops)
     fences = draw(st.lists(st.builds(Fence, TIMES, INT32S), max_size=3))
     clocks = draw(st.lists(st.builds(Clock, INT32S, st.integers(0, UNCERTAINTY.most)), max_size=2))
-    return history(ops, fences=fences, crashes=draw(st.lists(TIMES, max_size=2)), clocks=clocks)
+    return history(ops, fences=fences, crashes=draw(st.lists(_crashes(), max_size=2)), clocks=clocks)
+
+
+def _crashes() -> st.SearchStrategy[Crash]:
+    return st.tuples(TIMES, TIMES).map(lambda times: Crash(*sorted(times)))
 
 
 @st.composite

@@ -11,7 +11,7 @@ from histories import FAIL, INFO, Op, atomic, flush, history, read, write
 from jepsen_blk.checker.anomalies import KINDS, MOST_SHOWN, Anomaly
 from jepsen_blk.checker.verdict import check
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import FOREIGN, PHANTOM, TORN, F, Fence, History
+from jepsen_blk.history.record import FOREIGN, PHANTOM, TORN, Crash, F, Fence, History
 
 A, B, C = 9_000_001, 9_000_002, 9_000_003
 MS = 1_000_000
@@ -149,7 +149,9 @@ def plant(ops: list[Op], seed: int = 3) -> tuple[History, list[int]]:
     order = np.random.default_rng(seed).permutation(len(merged["f"]))
     place = np.argsort(order)[len(healthy) :]
     fences = (Fence(middle + 15 * MS, boot=7),)
-    crashes = (middle + CRASH * MS,) if any(op.start > CRASH for op in ops) else ()
+    crashes = (
+        (Crash(middle + CRASH * MS, middle + CRASH * MS),) if any(op.start > CRASH for op in ops) else ()
+    )
     return History(
         **{name: column[order] for name, column in merged.items()}, fences=fences, crashes=crashes
     ), place.tolist()

@@ -14,7 +14,7 @@ from jepsen_blk.checker.durability import judge
 from jepsen_blk.checker.graph import history_graph
 from jepsen_blk.checker.verdict import check
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import INITIAL, Fence, History
+from jepsen_blk.history.record import INITIAL, Crash, Fence, History
 
 CRASH = 100
 NAMES = ("f", "outcome", "process", "boot", "block", "value", "start", "finish")
@@ -72,6 +72,52 @@ def test_flags_a_storage_that_forgets_what_was_flushed() -> None:
         for seed in range(10)
     ]
     assert all("durability-loss" in found for found in kinds)
+
+
+def blurred(made: History, before: int, after: int) -> History:
+    """The same history where it is known only between which times each crash came."""
+    crashes = (Crash(max(0, crash.time_ns - before), crash.until_ns + after) for crash in made.crashes)
+    return replace(made, crashes=tuple(crashes))
+
+
+def test_a_crash_whose_moment_is_not_known_is_never_held_against_what_may_have_been_before_or_after_it() -> (
+    None
+):
+    fails = spared = 0
+    for seed in range(600):
+        made = tiny(seed) if seed % 2 else crowded(seed)
+        for before, after in ((0, 3), (3, 0), (4, 4)):
+            unsure = judge(blurred(made, before, after), Deadline.FENCE).contradicts()
+            knowing = judge(made, Deadline.FENCE).contradicts()
+            assert knowing or not unsure, (seed, before, after)
+            fails += unsure
+            spared += knowing and not unsure
+    assert fails > 50
+    assert spared > 50
+    for seed in range(10):
+        assert not judge(blurred(simulated(seed, ops=400, blocks=8), 20, 30), Deadline.NEVER).contradicts()
+        forgetful = blurred(simulated(seed, ops=400, blocks=8, forgets=True), 20, 30)
+        assert judge(forgetful, Deadline.NEVER).contradicts()
+
+
+@pytest.mark.parametrize(
+    ("last", "lost"),
+    [
+        (read(1, 121, 130), True),
+        (read(1, 120, 130), False),  # it may have begun before the power was lost
+    ],
+)
+def test_a_read_is_evidence_of_a_power_loss_once_that_is_over_for_sure(last: Op, lost: bool) -> None:
+    found = history([OLD, NEW, flush(40, 50), last], crashes=[Crash(90, 120)])
+    assert judge(found, Deadline.NEVER).contradicts() == lost
+
+
+@pytest.mark.parametrize(("done", "lost"), [(89, True), (90, False)])
+def test_a_flush_covers_what_a_power_loss_took_if_it_was_over_before_it_for_sure(
+    done: int, lost: bool
+) -> None:
+    found = history([OLD, NEW, flush(40, done), read(1, 130, 140)], crashes=[Crash(90, 120)])
+    assert judge(found, Deadline.NEVER).contradicts() == lost
 
 
 OLD, NEW = write(1, 0, 10), write(2, 20, 30)
@@ -226,7 +272,7 @@ def test_a_write_that_took_effect_unseen_is_judged_in_its_own_era() -> None:
 
 def test_there_is_an_era_before_each_crash_and_one_after_the_last() -> None:
     found = judge(crashed(OLD, read(1, 210, 220), crashes=(200, CRASH, CRASH)), Deadline.FENCE)
-    assert [part.crashes for part, _ in found.parts] == [(), (CRASH,), (200,)]
+    assert [part.crashes for part, _ in found.parts] == [(), (Crash(CRASH, CRASH),), (Crash(200, 200),)]
 
 
 def test_sparse_blocks_and_order_of_rows_do_not_matter() -> None:

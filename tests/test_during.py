@@ -237,6 +237,7 @@ TOGETHER = [
     (on("loss", path="storage"), on("migrate")),
     (on("latency", path="all"), on("split-brain")),
     (on("path-loss", path="migration"), on("storage-restart")),
+    (on("path-loss", path="migration"), on("power-loss")),
     (on("one-way", node="other"), on("freeze", node="storage")),
     (on("hold"), on("path-loss")),
     (on("hold"), on("hold")),
@@ -247,6 +248,7 @@ APART = [
     (on("loss", node="other"), on("path-loss"), "cannot come during loss: both need the storage path to"),
     (on("loss"), on("lost-path-migration"), "both need the storage path"),
     (on("loss"), on("storage-restart"), "both need the storage path"),
+    (on("slow-flush"), on("power-loss"), "it ends the storage's server, which would forget slow-flush"),
     (on("loss"), on("failover"), "both need the storage path"),
     (on("loss"), on("orphan"), "both need the storage path"),
     (on("path-loss", path="migration"), on("failover"), "it moves the guest"),
@@ -273,12 +275,12 @@ APART = [
         for name in ("flapping", "reset", "io-error")
     ),
 ]
-FLUSHED = {"flush": True, "backing": "disk.img"}
+CACHED = {"flush": True, "cache": "volatile"}
 
 
 @pytest.mark.parametrize(("outer", "inner"), TOGETHER)
 def test_faults_that_leave_each_other_alone_may_overlap(outer: dict[str, Any], inner: dict[str, Any]):
-    check_faults(make_spec({"schedule": during(outer, inner), "storage": FLUSHED}))
+    check_faults(make_spec({"schedule": during(outer, inner), "storage": CACHED}))
 
 
 @pytest.mark.parametrize(("outer", "inner", "said"), APART)
@@ -286,7 +288,7 @@ def test_faults_that_would_undo_or_prove_each_other_are_refused(
     outer: dict[str, Any], inner: dict[str, Any], said: str
 ):
     with pytest.raises(SpecError, match=said):
-        check_faults(make_spec({"schedule": during(outer, inner), "storage": FLUSHED}))
+        check_faults(make_spec({"schedule": during(outer, inner), "storage": CACHED}))
 
 
 def test_a_fault_is_held_against_every_one_that_stands_around_it():
@@ -306,7 +308,7 @@ def test_what_is_drawn_so_that_it_cannot_be_is_refused_whatever_the_seed():
 def test_a_stored_plan_is_checked_too():
     steps = (Step("slow-storage", during=(Step("storage-restart"),)),)
     with pytest.raises(SpecError, match="it ends the storage's server"):
-        check_plan(Plan(steps), make_spec({"storage": FLUSHED}).storage)
+        check_plan(Plan(steps), make_spec({"storage": CACHED}).storage)
 
 
 class Silent:

@@ -14,7 +14,7 @@ from stored import histories
 from jepsen_blk.checker.verdict import check
 from jepsen_blk.errors import HistoryError
 from jepsen_blk.history.edn import read_edn, write_edn
-from jepsen_blk.history.record import PENDING, Clock, F, Fence, History
+from jepsen_blk.history.record import PENDING, Clock, Crash, F, Fence, History
 
 JEPSEN = """\
 {:type :invoke, :f :write, :value [3 17], :time 10, :process 4, :index 0}
@@ -236,7 +236,7 @@ def test_an_export_says_what_it_leaves_out_and_refuses_a_crash(tmp_path: Path) -
         "processes were given other numbers: in Jepsen one has one operation open at a time",
     )
     with pytest.raises(HistoryError, match=r"h\.edn: the history has a crash"):
-        write_edn(replace(made, crashes=(3,)), tmp_path / "h.edn")
+        write_edn(replace(made, crashes=(Crash(3, 3),)), tmp_path / "h.edn")
     with pytest.raises(HistoryError, match=r"h\.edn: the history has an uncertain clock"):
         write_edn(replace(made, clocks=(Clock(0, 5),)), tmp_path / "h.edn")
     with pytest.raises(HistoryError, match="cannot write the history"):

@@ -89,6 +89,39 @@ def test_an_operation_longer_than_the_lag_is_judged_from_the_beginning(
     writer.close()
 
 
+def test_following_checks_nothing_beyond_a_power_loss_and_says_so(
+    tmp_path: Path, writer: JournalWriter
+) -> None:
+    writer.rows(0, 1, row(F.WRITE, 1, 0, 90) + row(F.WRITE, 2, 100, 200) + row(F.READ, 2, 300, 310))
+    lines: list[str] = []
+    lost = row(F.READ, 1, 600, 610)  # what was not flushed may be gone: no conflict
+
+    def lose_power() -> None:
+        writer.note({"note": "crash", "earliest": 400, "latest": 500})
+        writer.rows(0, 2, lost)
+
+    def end() -> None:
+        writer.rows(0, 3, lost)
+        writer.close()
+
+    waits = iter((lose_power, lambda: writer.rows(0, 4, lost), end))
+    follow_path(tmp_path / "history.blk", None, lines.append, lambda: next(waits)())
+    checked = "3 operations checked, 1 blocks, no anomaly"
+    until = "until the storage lost power; the rest is judged when the run is over"
+    assert lines == [f"{checked} so far", f"{checked} {until}"]
+
+
+def test_an_anomaly_from_before_a_power_loss_is_found(tmp_path: Path, writer: JournalWriter) -> None:
+    writer.rows(0, 1, row(F.WRITE, 1, 0, 90) + row(F.WRITE, 2, 100, 200) + row(F.READ, 2, 300, 310))
+    writer.rows(0, 2, row(F.READ, 1, 320, 330))
+    writer.note({"note": "crash", "earliest": 400, "latest": 500})
+    follower = Follower(tmp_path / "history.blk", Deadline.FENCE)
+    follower.catch_up()
+    assert follower.ended
+    assert follower.progress() == "4 operations checked, 1 blocks, conflict on block 7"
+    writer.close()
+
+
 def test_the_verb_follows_and_then_judges(
     tmp_path: Path, writer: JournalWriter, capsys: pytest.CaptureFixture[str]
 ) -> None:

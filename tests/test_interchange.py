@@ -15,7 +15,7 @@ from jepsen_blk.checker.verdict import check
 from jepsen_blk.errors import HistoryError
 from jepsen_blk.history import interchange
 from jepsen_blk.history.interchange import read_jsonl, write_jsonl
-from jepsen_blk.history.record import PENDING, Clock, F, Fence, History
+from jepsen_blk.history.record import PENDING, Clock, Crash, F, Fence, History
 
 WRITE = {
     "f": "write",
@@ -252,6 +252,17 @@ def test_keys_of_other_tools_are_ignored(tmp_path: Path) -> None:
     assert read_jsonl(path).value.tolist() == [4242, 5]
 
 
+def test_a_power_loss_of_which_only_bounds_are_known_is_read_and_written_so(tmp_path: Path) -> None:
+    crashes = [{"f": "crash", "time": 5, "until": 9}, {"f": "crash", "time": 7}]
+    got = read_jsonl(store(tmp_path / "h.jsonl", WRITE, *crashes))
+    assert got.crashes == (Crash(5, 9), Crash(7, 7))
+    write_jsonl(got, tmp_path / "again.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "again.jsonl").read_text().splitlines()][1:] == crashes
+    path = store(tmp_path / "wrong.jsonl", WRITE, {"f": "crash", "time": 9, "until": 5})
+    with pytest.raises(HistoryError, match=r"wrong\.jsonl:2: 'until' 5 of the crash is before its time 9"):
+        read_jsonl(path)
+
+
 def test_an_empty_file_is_an_empty_history(tmp_path: Path) -> None:
     assert len(read_jsonl(store(tmp_path / "h.jsonl"))) == 0
 
@@ -265,7 +276,7 @@ def test_fua_and_flushes_and_a_power_loss_are_read(tmp_path: Path) -> None:
         {**WRITE, "f": "read", "value": 0, "start": 2100, "finish": 2200},
     )
     got = read_jsonl(path)
-    assert (got.fua.tolist(), got.crashes) == ([4242], (2000,))
+    assert (got.fua.tolist(), got.crashes) == ([4242], (Crash(2000, 2000),))
     (anomaly,) = check(got).anomalies
     assert (anomaly.kind, anomaly.ops) == ("durability-loss", (0, 3))
 

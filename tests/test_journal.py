@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jepsen_blk.errors import HistoryError, InternalError
-from jepsen_blk.history.journal import HEADER, JournalWriter, read_journal
-from jepsen_blk.history.record import PENDING, ROW, Fence, Outcome
+from jepsen_blk.history.journal import HEADER, JournalTail, JournalWriter, read_journal
+from jepsen_blk.history.record import PENDING, ROW, Crash, Fence, Outcome
 
 _ROW = struct.Struct("<BBHIqqq")
 
@@ -53,6 +53,31 @@ def write_journal(path: Path, chunks: int = 3, cut: bool = False) -> list[int]:
     if cut:
         path.write_bytes(path.read_bytes()[: offsets[-1]])
     return offsets
+
+
+def test_a_power_loss_is_read_back_and_ends_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "history.blk"
+    writer = JournalWriter(path)
+    writer.rows(0, 1, rows(1, 2))
+    writer.note({"note": "crash", "earliest": 17, "latest": 19})
+    writer.rows(0, 2, rows(3, 2))
+    writer.note({"note": "crash", "earliest": 50, "latest": 50})
+    writer.close()
+    assert read_journal(path).history.crashes == (Crash(17, 19), Crash(50, 50))
+    tail = JournalTail(path)
+    parts = [tail.read().history for _ in range(3)]
+    assert [part.value.tolist() for part in parts] == [[1, 2], [3, 4], []]
+    assert [part.crashes for part in parts] == [(Crash(17, 19),), (Crash(50, 50),), ()]
+    assert tail.closed
+
+
+def test_a_power_loss_without_its_times_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "history.blk"
+    writer = JournalWriter(path)
+    writer.note({"note": "crash", "earliest": 17})
+    writer.close()
+    with pytest.raises(HistoryError, match="the crash note at byte 0 needs an integer 'latest'"):
+        read_journal(path)
 
 
 def test_a_journal_is_read_back_as_it_was_written(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The host's end of the link against guests that are made by hand: split brain, gaps, silence, refusals."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,42 @@ def test_a_socket_path_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         with pytest.raises(LabError, match="nowhere"):
             await link.listen("x", tmp_path / "nowhere" / "x")
         await link.close()
+
+    asyncio.run(test())
+
+
+def test_a_power_loss_is_noted_between_what_came_before_it_and_what_the_clock_can_show_after_it(
+    tmp_path: Path,
+) -> None:
+    async def test() -> None:
+        link, recorder, x, y = await puppets(tmp_path)
+        shown_ns, reported_ns = 10**15, 10**15 + 5
+        x.answer = lambda command: {"time": shown_ns}
+        row = np.zeros(1, dtype=ROW)
+        row["f"], row["value"], row["finish"] = F.WRITE, 11, reported_ns
+        x.send_rows(1, row.tobytes())
+        await recorder.reached(1)
+        begin_ns = time.monotonic_ns()
+        async with link.power_loss():
+            inside_ns = time.monotonic_ns()
+            row["finish"] = reported_ns + 10**12
+            x.send_rows(2, row.tobytes())  # how far it was before the power was lost nobody knows
+            await recorder.reached(1)
+        with pytest.raises(LabError, match="the servers live"):
+            async with link.power_loss():
+                raise LabError("the servers live")
+        (crash,) = (note for note in recorder.notes if note["note"] == "crash")
+        assert crash["earliest"] == reported_ns
+        assert crash["latest"] >= reported_ns + 10**12
+        row["finish"] = reported_ns
+        x.answer = lambda command: {"time": 3 * 10**15}
+        async with link.power_loss():
+            inside_ns = time.monotonic_ns() - inside_ns
+        end_ns = time.monotonic_ns()
+        assert recorder.notes[-1]["earliest"] == 3 * 10**15
+        took_ns = recorder.notes[-1]["latest"] - 3 * 10**15
+        assert 0 < took_ns <= 1.01 * (end_ns - begin_ns)
+        await bye(link, x, y)
 
     asyncio.run(test())
 

@@ -38,11 +38,16 @@ class Watcher(NullView):
     def __init__(self) -> None:
         self.checks: list[tuple[int, str]] = []
         self.checked_anew = asyncio.Event()
+        self.ended = asyncio.Event()
         self.sources: dict[str, asyncio.Event] = {}
 
     def checked(self, operations: int, anomaly: str) -> None:
         self.checks.append((operations, anomaly))
         self.checked_anew.set()
+
+    def unchecked(self, operations: int, why: str) -> None:
+        self.checks.append((operations, f"until {why}"))
+        self.ended.set()
 
     def event(self, event: Event) -> None:
         self.came(event.source).set()
@@ -100,6 +105,25 @@ def test_an_anomaly_is_an_event_and_is_shown_as_soon_as_the_journal_has_it(
     assert events_in(tmp_path, "checker") == [
         ("seen", {"kind": "conflict", "block": 7, "value": 0, "why": SEEN})
     ]
+
+
+def test_a_power_loss_ends_the_check_of_the_running_test_which_says_so(
+    tmp_path: Path, journal: JournalWriter, events: EventLog
+) -> None:
+    async def test() -> Watcher:
+        view = Watcher()
+        async with asyncio.timeout(WAIT_S), checking(Spec(), tmp_path / "history.blk", events, view) as seen:
+            journal.rows(0, 1, packed(HEALTHY))
+            journal.note({"note": "crash", "earliest": 350, "latest": 360})
+            journal.rows(0, 2, packed([STALE]))
+            await view.ended.wait()
+            assert not seen.is_set()
+        return view
+
+    view = asyncio.run(test())
+    assert view.checks == [(3, ""), (3, "until the storage lost power")]
+    why = "the storage lost power after 3 checked operations; the rest is judged at the end"
+    assert events_in(tmp_path, "checker") == [("ended", {"why": why})]
 
 
 def test_the_check_rests_so_that_it_takes_its_share_of_a_processor_at_most(
@@ -267,6 +291,12 @@ def test_an_anomaly_that_the_judgement_does_not_find_is_no_silent_pass(
     assert results["verdict"] == verdict
     said = [reason for reason in results["reasons"] if f"saw an anomaly ({SEEN})" in reason]
     assert len(said) == (verdict == "unknown")
+
+
+def test_a_check_that_a_power_loss_ended_is_no_doubt(tmp_path: Path) -> None:
+    run = passing_run(tmp_path / "run")
+    also_emit(run, "checker", "ended", why="the storage lost power")
+    assert judge_run(run)["verdict"] == "pass"
 
 
 def test_what_the_judgement_finds_confirms_what_was_seen(tmp_path: Path) -> None:

@@ -133,7 +133,16 @@ def test_a_value_written_twice_is_named_with_both_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "marks", ["{", [1], {"fences": [{"time": 1}]}, {"crashes": [-1]}, {"crashes": 3}, {"lost_tails": ["a"]}]
+    "marks",
+    [
+        "{",
+        [1],
+        {"fences": [{"time": 1}]},
+        {"crashes": [{"time": 9, "until": 5}]},
+        {"crashes": [{"time": 9}]},
+        {"crashes": 3},
+        {"lost_tails": ["a"]},
+    ],
 )
 def test_metadata_that_says_nothing_clear_is_refused(tmp_path: Path, marks: object) -> None:
     with pytest.raises(HistoryError, match="the metadata under 'jepsen_blk' must be a JSON object"):

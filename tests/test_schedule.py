@@ -347,7 +347,7 @@ def test_every_fault_of_the_catalogue_can_be_planned_with_what_it_cannot_do_with
     must = {"choreography": {"steps": [{"do": "quiesce"}]}}
     stock = {"held-bytes"}
     for offered, storage in (
-        (FAULTS.keys() - stock, {"flush": True, "backing": "disk.img"}),
+        (FAULTS.keys() - stock, {"flush": True, "cache": "volatile"}),
         (stock, {"kind": "nbdkit-memory"}),
     ):
         items = [{"fault": name, "options": must.get(name, {})} for name in offered]

@@ -43,11 +43,13 @@ def test_every_fault_of_the_catalogue_is_drawn_by_some_seed_and_options_are_thos
 def test_a_fault_that_the_storage_does_not_offer_is_left_out_and_so_is_one_the_lab_cannot_do() -> None:
     specs = [RIGHT.spec(seed, Path("/disk"), ["pause"]) for seed in range(1, 41)]
     with_flush = [spec for spec in specs if spec.storage.flush]
-    assert 0 < len(with_flush) < len(specs)
+    cached = [spec for spec in specs if spec.storage.cache == "volatile"]
+    assert 0 < len(cached) < len(with_flush) < len(specs)
     for spec in specs:
         assert spec.schedule is not None
         names = {item.fault for item in spec.schedule.items}  # type: ignore[union-attr]
         assert ("slow-flush" in names) == spec.storage.flush
+        assert ("power-loss" in names) == (spec.storage.cache == "volatile")
         assert "pause" not in names
 
 

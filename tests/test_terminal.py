@@ -66,6 +66,8 @@ def test_the_panel_says_what_is_checked_and_what_was_seen():
     assert "4,000 checked, no anomaly so far" in shown(view)
     view.checked(4100, "conflict on block 7")
     assert "4,100 checked, conflict on block 7" in shown(view)
+    view.unchecked(4200, "the storage lost power")
+    assert "4,200 checked, none since the storage lost power" in shown(view)
     view.start("u", ())
     assert "checked" not in shown(view)
 

@@ -14,9 +14,10 @@ boot before, as they were, and a gap between two boots is as long as it was, to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from jepsen_blk.errors import InternalError, LabError
 from jepsen_blk.history.record import PENDING, ROW
 from jepsen_blk.lab.seams import Observer
 from workloads.agent.frames import ROWS, FrameReader
+from workloads.history_clock import HistoryClock
 from workloads.source import SentWorkload
 from workloads.stream import Arrival, RowStream
 
@@ -72,7 +74,7 @@ class GuestLink:
         self._node = ""
         self._stream: RowStream | None = None
         self._boot = self._run = self._seed = 0
-        self._newest_ns = self._newest_at_ns = 0
+        self._clock = HistoryClock()
         self._number = 0
         self._waiting: dict[int, tuple[dict[str, Any], asyncio.Future[dict[str, Any]]]] = {}
         self._moved = asyncio.Event()
@@ -108,11 +110,11 @@ class GuestLink:
         """Begin boot number `boot`: the guest forgets everything and numbers its frames from 1 again."""
         self._stream = None
         self._boot, self._run, self._seed = boot, run, seed
-        clock = {"clock_ns": self._now_ns()} if self._newest_at_ns else {}
+        clock = {"clock_ns": self._clock.now_ns()} if self._clock.newest_ns else {}
         reply = await self._call("reset", {"boot": boot, "run": run, "seed": seed, **clock}, _CALL_TIMEOUT_S)
         self._journal.note({"note": "boot", "boot": boot, "sequence": 1})
         self._stream = RowStream(boot)
-        self._note_time(reply["time"])
+        self._clock.note(reply["time"])
         self._acked = 0
         if self._node in self._current:
             self._current[self._node].stream = self._stream
@@ -127,7 +129,7 @@ class GuestLink:
         """
         if self._stream is not None:
             self._stream = None
-            self._journal.note({"note": "fence", "boot": self._boot, "time": self._now_ns()})
+            self._journal.note({"note": "fence", "boot": self._boot, "time": self._clock.now_ns()})
         return self._boot
 
     async def boot_again(self) -> int:
@@ -135,6 +137,19 @@ class GuestLink:
         await self.hello(_CALL_TIMEOUT_S)
         await self.reset(self._boot + 1, self._run, self._seed + 1)
         return self._boot
+
+    @contextlib.asynccontextmanager
+    async def power_loss(self) -> AsyncIterator[None]:
+        """Give the history a power loss of the storage, at some moment while the block ran.
+
+        What the guest had reported before the block was done by then; a block that fails leaves no mark.
+        """
+        asked = await self.ping()
+        self._clock.note(asked["time"])
+        earliest_ns = self._clock.newest_ns
+        yield
+        latest_ns = self._clock.latest_ns(asked["time"], asked["sent_ns"])
+        self._journal.note({"note": "crash", "earliest": earliest_ns, "latest": latest_ns})
 
     async def run(self, workload: dict[str, Any]) -> None:
         """Start issuing operations, or go on after `quiesce`; `workload` holds WorkloadSpec's fields."""
@@ -287,7 +302,7 @@ class GuestLink:
         self._journal.rows(stream.boot, stream.received, payload)
         rows = np.frombuffer(payload, dtype=ROW)
         self.operations += len(rows)
-        self._note_time(int(rows["finish"].max(where=rows["finish"] != PENDING, initial=0)))
+        self._clock.note(int(rows["finish"].max(where=rows["finish"] != PENDING, initial=0)))
         for observe in self._observers:
             observe(stream.boot, rows)
         other = stream.contradiction()
@@ -298,15 +313,6 @@ class GuestLink:
             self._ack()
         elif self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(_ACK_AFTER_S, self._ack)
-
-    def _note_time(self, time_ns: int) -> None:
-        """Note what the history's clock showed a moment ago."""
-        if time_ns >= self._newest_ns:
-            self._newest_ns, self._newest_at_ns = time_ns, time.monotonic_ns()
-
-    def _now_ns(self) -> int:
-        """Return about what the history's clock shows; later than every time in it."""
-        return self._newest_ns + max(1, time.monotonic_ns() - self._newest_at_ns)
 
     def _split(self, stream: RowStream, node: str, sequence: int, payload: bytes) -> None:
         """Keep the evidence that two guests run with one memory: the second version of a frame."""

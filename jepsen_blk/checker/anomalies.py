@@ -167,7 +167,8 @@ def _with_first_reads(judged: Judgement, anomaly: Anomaly) -> Anomaly:
         first = judged.first_seen.get(value, NO_ROW) if value is not None else NO_ROW
         if first == NO_ROW:
             continue
-        crash_ns = min((time for time in history.crashes if time > history.finish[first]), default=PENDING)
+        times = (crash.time_ns for crash in history.crashes)
+        crash_ns = min((time for time in times if time > history.finish[first]), default=PENDING)
         reads = (history.f[rows] == F.READ) & (history.value[rows] == value)
         if not (reads & (history.finish[rows] < crash_ns)).any():
             rows = np.append(rows, first)

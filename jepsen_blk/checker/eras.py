@@ -3,10 +3,11 @@
 What an era begins with is not the initial value but whatever survived the crash, so the eras are histories
 of their own, and the survivor is a write at the moment of the crash. Definitions, c being a crash:
 
-- An operation with start <= c <= finish was under way at c (equal stamps are concurrent, as everywhere). A
-  read under way at a crash is no evidence, but for its value. A write under way at a crash, or indeterminate
-  and not closed before it, may take effect in any era that it touches, once, and is optional in each: what
-  was acknowledged after a crash may have been lost by it.
+- A crash is a moment of which only bounds may be known, e <= c <= u. An operation with start <= u and
+  e <= finish may have been under way at c, and counts as if it was (equal stamps are concurrent, as
+  everywhere). A read under way at a crash is no evidence, but for its value. A write under way at a crash,
+  or indeterminate and not closed before it, may take effect in any era that it touches, once, and is
+  optional in each: what was acknowledged after a crash may have been lost by it.
 - The home of a write is the era in which it took effect: the first in which it was seen, but no later than
   the last it touches. Nothing is lost by the choice: had it taken effect earlier and survived, it would
   stand before everything else in its home, and that is one of the places that its home leaves it.
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from jepsen_blk.checker.effect import closing_times
 from jepsen_blk.checker.findings import Findings
 from jepsen_blk.deadline import Deadline
-from jepsen_blk.history.record import INITIAL, PENDING, F, History, Int64s, Outcome
+from jepsen_blk.history.record import INITIAL, PENDING, Crash, F, History, Int64s, Outcome
 from jepsen_blk.history.rows import select
 
 NONE = -1
@@ -35,9 +36,9 @@ NONE = -1
 class Era:
     """What took effect or was read between two crashes, as a history without crashes.
 
-    `begin_ns` is the crash before it (-1: none), `end_ns` the crash after it (PENDING: none). `blocks`,
-    `values` and `reads`, all (n,): in which block which value must have survived the crash after the era, and
-    the row of the whole history that read it later.
+    `begin_ns` is the earliest time of the crash before it (-1: none), `end_ns` that of the crash after it
+    (PENDING: none). `blocks`, `values` and `reads`, all (n,): in which block which value must have survived
+    the crash after the era, and the row of the whole history that read it later.
     """
 
     history: History
@@ -58,6 +59,33 @@ class Eras:
     eras: tuple[Era, ...]
     clashes: Int64s
     first_seen: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Crashes:
+    """The crashes in order: number k was no earlier than `earliest[k]` and no later than `latest[k]`, in ns.
+
+    Each is sorted for itself: the k-th of several crashes is within the k-th of either bounds.
+    """
+
+    earliest: Int64s
+    latest: Int64s
+
+    @classmethod
+    def of(cls, history: History) -> _Crashes:
+        once = set(history.crashes)
+        return cls(
+            np.sort(np.array([crash.time_ns for crash in once], dtype=np.int64)),
+            np.sort(np.array([crash.until_ns for crash in once], dtype=np.int64)),
+        )
+
+    def first_era(self, starts: Int64s) -> Int64s:
+        """Return the first era that what began then may touch: it is after the crashes that were over."""
+        return np.searchsorted(self.latest, starts, side="left")
+
+    def last_era(self, finishes: Int64s) -> Int64s:
+        """Return the last era that what ended then may touch."""
+        return np.searchsorted(self.earliest, finishes, side="right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +143,8 @@ class _Later:
 
 def split_at_crashes(history: History, findings: Findings, deadline: Deadline) -> Eras:
     """Cut a history at its crashes; `findings` are those of the whole, whose bad reads are left out."""
-    crashes = np.unique(np.array(history.crashes, dtype=np.int64))
-    bounds = [NONE, *crashes.tolist(), PENDING]
+    crashes = _Crashes.of(history)
+    bounds = [NONE, *crashes.earliest.tolist(), PENDING]
     blocks = np.unique(history.block)
     judged = ~np.isin(history.value, history.value[findings.twice])
     for bad in findings.bad_reads.values():
@@ -130,7 +158,7 @@ def split_at_crashes(history: History, findings: Findings, deadline: Deadline) -
     eras: list[Era] = []
     clashes: list[Int64s] = []
     after = _Survivors.nowhere(len(blocks))
-    for era in range(len(crashes), -1, -1):
+    for era in range(len(crashes.earliest), -1, -1):
         own = reads.part(reads.eras == era)
         after, before, clash = _survivors(own.part(home[own.writes] < era), after, home, era)
         clashes.append(clash)
@@ -149,14 +177,16 @@ def split_at_crashes(history: History, findings: Findings, deadline: Deadline) -
     return Eras(tuple(reversed(eras)), np.concatenate(clashes), _first_seen(history, crashes, writes, reads))
 
 
-def _writes(history: History, judged: npt.NDArray[np.bool_], crashes: Int64s, deadline: Deadline) -> _Writes:
+def _writes(
+    history: History, judged: npt.NDArray[np.bool_], crashes: _Crashes, deadline: Deadline
+) -> _Writes:
     rows = np.flatnonzero(judged & (history.f == F.WRITE) & (history.outcome != Outcome.FAIL))
     rows = rows[np.argsort(history.value[rows])]
     closed = history.finish[rows]
     opened = np.flatnonzero(history.outcome[rows] == Outcome.INFO)
     closed[opened] = closing_times(history, rows[opened], deadline)
-    last = np.searchsorted(crashes, closed, side="right")
-    only = np.searchsorted(crashes, history.start[rows], side="left") == last
+    last = crashes.last_era(closed)
+    only = crashes.first_era(history.start[rows]) == last
     return _Writes(
         rows=np.append(rows, NONE),
         values=np.append(history.value[rows], INITIAL),
@@ -167,20 +197,20 @@ def _writes(history: History, judged: npt.NDArray[np.bool_], crashes: Int64s, de
 
 
 def _reads(
-    history: History, judged: npt.NDArray[np.bool_], crashes: Int64s, writes: _Writes, blocks: Int64s
+    history: History, judged: npt.NDArray[np.bool_], crashes: _Crashes, writes: _Writes, blocks: Int64s
 ) -> _Reads:
     rows = np.flatnonzero(judged & (history.f == F.READ) & (history.outcome == Outcome.OK))
-    eras = np.searchsorted(crashes, history.start[rows], side="left")
-    within = eras == np.searchsorted(crashes, history.finish[rows], side="right")
+    eras = crashes.first_era(history.start[rows])
+    within = eras == crashes.last_era(history.finish[rows])
     rows, eras = rows[within], eras[within]
     order = np.argsort(history.finish[rows], kind="stable")
     rows, eras = rows[order], eras[order]
     return _Reads(rows, writes.of(history.value[rows]), np.searchsorted(blocks, history.block[rows]), eras)
 
 
-def _first_seen(history: History, crashes: Int64s, writes: _Writes, reads: _Reads) -> dict[int, int]:
+def _first_seen(history: History, crashes: _Crashes, writes: _Writes, reads: _Reads) -> dict[int, int]:
     seen, first = np.unique(reads.writes, return_index=True)
-    begun = np.searchsorted(crashes, history.start[writes.rows[seen]], side="left")
+    begun = crashes.first_era(history.start[writes.rows[seen]])
     several = (begun < writes.last[seen]) & (writes.rows[seen] != NONE)
     rows = reads.rows[first[several]]
     return dict(zip(history.value[rows].tolist(), rows.tolist(), strict=True))
@@ -231,4 +261,4 @@ def _part(history: History, rows: Int64s, begun: Int64s, begin_ns: int, later: _
     part.start[survived] = part.finish[survived] = begin_ns
     part.start[survived.stop :] = later.starts
     part.finish[survived.stop :] = later.finishes
-    return replace(part, crashes=() if begin_ns == NONE else (begin_ns,))
+    return replace(part, crashes=() if begin_ns == NONE else (Crash(begin_ns, begin_ns),))

@@ -14,7 +14,7 @@ import numpy as np
 
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.errors import UserError
-from jepsen_blk.history.record import PENDING, TORN, F, Fence, History, Outcome
+from jepsen_blk.history.record import PENDING, TORN, Crash, F, Fence, History, Outcome
 
 BLOCK = 17
 """The block of the examples; what is misdirected was written to the one before."""
@@ -90,7 +90,7 @@ class Kind:
             start=column("start", np.int64) * _MS,
             finish=np.array(finish, dtype=np.int64),
             fences=tuple(Fence(time * _MS) for time in self.fences),
-            crashes=tuple(time * _MS for time in self.crashes),
+            crashes=tuple(Crash(time * _MS, time * _MS) for time in self.crashes),
         )
 
 

@@ -127,11 +127,12 @@ def _doubts(history: History, findings: Findings) -> Iterator[str]:
 
 def _crash_doubts(history: History) -> Iterator[str]:
     """What kept the power losses from showing damage."""
-    last = max(history.crashes)
-    acked = (history.f == F.WRITE) & (history.outcome == Outcome.OK) & (history.finish < last)
-    if not durable(history, history, np.flatnonzero(acked), last).any():
+    last_ns = max(crash.time_ns for crash in history.crashes)
+    over_ns = max(crash.until_ns for crash in history.crashes)
+    acked = (history.f == F.WRITE) & (history.outcome == Outcome.OK) & (history.finish < last_ns)
+    if not durable(history, history, np.flatnonzero(acked), last_ns).any():
         yield "nothing was flushed before the storage lost power: no write had to survive"
-    looked = (history.f == F.READ) & (history.outcome == Outcome.OK) & (history.start > last)
+    looked = (history.f == F.READ) & (history.outcome == Outcome.OK) & (history.start > over_ns)
     unseen = np.setdiff1d(history.block[acked], history.block[looked])
     if len(unseen):
         yield f"{_name(unseen)} not read after the storage had lost power"

@@ -6,7 +6,7 @@ import numpy as np
 
 from jepsen_blk.checker.classify import ZOMBIES, Conflict
 from jepsen_blk.checker.clusters import NO_ROW, BlockClusters, Cluster
-from jepsen_blk.history.record import INITIAL, PENDING
+from jepsen_blk.history.record import INITIAL, PENDING, Crash
 
 
 def tell_conflict(block: BlockClusters, conflict: Conflict, severity_ms: float) -> str:
@@ -88,7 +88,7 @@ def _newer(block: BlockClusters, a: Cluster, b: Cluster) -> str:
 
 def _survived(block: BlockClusters, a: Cluster) -> bool:
     """Tell whether this is what the block held after the crash that began its era (see eras.py)."""
-    return block.history.crashes == (a.start,) and a.start == a.finish
+    return block.history.crashes == (Crash(a.start, a.start),) and a.start == a.finish
 
 
 def _ending(block: BlockClusters, conflict: Conflict) -> str:

@@ -37,12 +37,13 @@ from jepsen_blk.history.lines import (
     is_whole_lines,
 )
 from jepsen_blk.history.parts import Part
-from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s
+from jepsen_blk.history.record import PENDING, Clock, Crash, F, Fence, History, Int64s
 from jepsen_blk.history.rows import lines
 from jepsen_blk.history.rules import (
     OUTCOMES,
     cannot_read,
     cannot_write,
+    crash_backward,
     first_mistake,
     repeated_write,
     written_twice,
@@ -118,9 +119,14 @@ def jsonl(history: History) -> Iterator[bytes]:
     for begin in range(0, len(history), _ROWS_A_WRITE):
         yield encoder.encode_lines(operations(history, slice(begin, begin + _ROWS_A_WRITE)))
     marks: list[Line] = [FenceLine(time=fence.time_ns, boot=fence.boot) for fence in history.fences]
-    marks += [CrashLine(time=time_ns) for time_ns in history.crashes]
+    marks += map(_crash_line, history.crashes)
     marks += [ClockLine(boot=clock.boot, uncertainty=clock.uncertainty_ns) for clock in history.clocks]
     yield encoder.encode_lines(marks)
+
+
+def _crash_line(crash: Crash) -> CrashLine:
+    known = crash.time_ns == crash.until_ns
+    return CrashLine(time=crash.time_ns, until=UNSET if known else crash.until_ns)
 
 
 def operations(history: History, rows: slice) -> Iterator[Line]:
@@ -155,7 +161,7 @@ class _Reader:
         self.rows = 0
         self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _TYPES}
         self._fences: list[Fence] = []
-        self._crashes: list[int] = []
+        self._crashes: list[Crash] = []
         self._clocks: list[Clock] = []
         self._fua: list[int] = []
 
@@ -204,17 +210,20 @@ class _Reader:
             self._add(b"\n".join(lines[half:]), numbers[half:])
             return
         if not all(issubclass(kind, Operation) for kind in set(map(type, entries))):
-            self._mark(entries)
+            self._mark(entries, numbers)
             is_operation = [isinstance(entry, Operation) for entry in entries]
             entries, numbers = list(compress(entries, is_operation)), numbers[is_operation]
         self._append(entries, numbers)
 
-    def _mark(self, entries: list[Any]) -> None:
-        for entry in entries:
+    def _mark(self, entries: list[Any], numbers: Int64s) -> None:
+        for entry, number in zip(entries, numbers, strict=True):
             if isinstance(entry, FenceLine):
                 self._fences.append(Fence(entry.time, 0 if entry.boot is UNSET else entry.boot))
             elif isinstance(entry, CrashLine):
-                self._crashes.append(entry.time)
+                crash = Crash(entry.time, entry.time if entry.until is UNSET else entry.until)
+                if crash.until_ns < crash.time_ns:
+                    self._refuse(number, crash_backward(crash))
+                self._crashes.append(crash)
             elif isinstance(entry, ClockLine):
                 self._clocks.append(Clock(entry.boot, entry.uncertainty))
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from jepsen_blk.errors import HistoryError, InternalError
 from jepsen_blk.history.parts import PART_ROWS, Part
-from jepsen_blk.history.record import PENDING, ROW, F, Fence, History, Outcome
+from jepsen_blk.history.record import PENDING, ROW, Crash, F, Fence, History, Outcome
 
 MAGIC = b"JBH1"
 HEADER = struct.Struct("<4sBxHIII")
@@ -32,6 +32,8 @@ _CHECKED_BYTES = HEADER.size - 4
 """The header without its checksum."""
 ROWS = 1
 NOTE = 2
+_INTEGERS = {"fence": ("boot", "time"), "crash": ("earliest", "latest"), "boot": ("boot",), "bye": ("boot",)}
+"""What a note has to say, as integers."""
 NOT_CLOSED = "the journal was not closed; what it had received was checked"
 
 Rows = npt.NDArray[np.void]
@@ -53,7 +55,7 @@ class JournalWriter:
             raise HistoryError(f"{path}: cannot create the journal: {error.strerror}") from error
 
     def note(self, note: dict[str, Any]) -> None:
-        """Append a JSON note; `note["note"]` says what it is (open, boot, fence, bye, close)."""
+        """Append a JSON note; `note["note"]` says what it is (open, boot, fence, crash, bye, close)."""
         if not isinstance(note.get("note"), str):
             raise InternalError(f"a journal note needs a 'note' of type str, not {note!r}")
         self._append(NOTE, 0, 0, json.dumps(note, separators=(",", ":")).encode())
@@ -138,7 +140,10 @@ def read_journal(path: Path) -> Journal:
 
 
 class JournalPart(NamedTuple):
-    """What a journal had beyond an earlier part: its operations, and its notes in order."""
+    """What a journal had beyond an earlier part: its operations, and its notes in order.
+
+    A power loss ends a part: none of its operations was taken in after the note of it.
+    """
 
     history: History
     notes: tuple[dict[str, Any], ...]
@@ -170,7 +175,7 @@ class JournalTail:
                 data = file.read(self._read_bytes)
         except OSError as error:
             raise HistoryError(f"{self._path}: cannot read the journal: {error.strerror}") from error
-        chunks = list(_chunks(self._path, data, self.offset))
+        chunks = list(_until_crash(self._path, _chunks(self._path, data, self.offset)))
         if chunks:
             self.offset = chunks[-1].offset + HEADER.size + len(chunks[-1].payload)
         elif len(data) == self._read_bytes:
@@ -243,6 +248,13 @@ def _chunks(path: Path, data: bytes, begin: int = 0) -> Iterator[_Chunk]:
         offset += HEADER.size + len(chunk.payload)
 
 
+def _until_crash(path: Path, chunks: Iterator[_Chunk]) -> Iterator[_Chunk]:
+    for chunk in chunks:
+        yield chunk
+        if chunk.kind == NOTE and _note(path, chunk)["note"] == "crash":
+            return
+
+
 def _chunk_at(view: memoryview, offset: int) -> tuple[_Chunk | None, str]:
     """Return the chunk at `offset`, or None and what is wrong with it."""
     if offset + HEADER.size > len(view):
@@ -291,8 +303,7 @@ def _note(path: Path, chunk: _Chunk) -> dict[str, Any]:
         raise HistoryError(f"{path}: the note at byte {chunk.offset} is not JSON: {error}") from error
     if not isinstance(note, dict) or not isinstance(note.get("note"), str):
         raise HistoryError(f"{path}: the note at byte {chunk.offset} does not say what it is")
-    integers = {"fence": ("boot", "time"), "boot": ("boot",), "bye": ("boot",)}.get(note["note"], ())
-    for key in integers:
+    for key in _INTEGERS.get(note["note"], ()):
         if type(note.get(key)) is not int:
             raise HistoryError(
                 f"{path}: the {note['note']} note at byte {chunk.offset} needs an integer {key!r}"
@@ -322,6 +333,7 @@ def _history(path: Path, chunks: list[_Chunk], notes: tuple[dict[str, Any], ...]
         start=rows["start"].astype(np.int64),
         finish=rows["finish"].astype(np.int64),
         fences=tuple(Fence(note["time"], note["boot"]) for note in notes if note["note"] == "fence"),
+        crashes=tuple(Crash(note["earliest"], note["latest"]) for note in notes if note["note"] == "crash"),
         lost_tails=frozenset(begun - _boots(notes, "bye")),
     )
 

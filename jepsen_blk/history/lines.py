@@ -97,9 +97,10 @@ class FenceLine(Line, tag="fence", kw_only=True):
 
 
 class CrashLine(Line, tag="crash", kw_only=True):
-    """A power loss of the storage."""
+    """A power loss of the storage, at `time`, or at a moment from then to `until`."""
 
     time: Time
+    until: Time | UnsetType = UNSET
 
 
 class ClockLine(Line, tag="clock", kw_only=True):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from jepsen_blk.errors import HistoryError, UserError
 from jepsen_blk.history.parts import Part
-from jepsen_blk.history.record import PENDING, Clock, F, Fence, History, Int64s, Outcome
+from jepsen_blk.history.record import PENDING, Clock, Crash, F, Fence, History, Int64s, Outcome
 from jepsen_blk.history.rules import (
     BLOCK,
     BOOT,
@@ -33,6 +33,7 @@ from jepsen_blk.history.rules import (
     Range,
     cannot_read,
     cannot_write,
+    crash_backward,
     first_mistake,
     one_of,
     out_of_range,
@@ -62,7 +63,7 @@ def write_parquet(history: History, path: Path) -> None:
     columns |= {name: pa.array(getattr(history, name), mask=nulls.get(name)) for name in _INTEGERS}
     marks = {
         "fences": [{"time": fence.time_ns, "boot": fence.boot} for fence in history.fences],
-        "crashes": list(history.crashes),
+        "crashes": [{"time": crash.time_ns, "until": crash.until_ns} for crash in history.crashes],
         "clocks": [{"boot": clock.boot, "uncertainty": clock.uncertainty_ns} for clock in history.clocks],
         "fua": history.fua.tolist(),
         "lost_tails": sorted(history.lost_tails),
@@ -238,7 +239,7 @@ class _Reader:
             fences = tuple(
                 Fence(_time(fence["time"]), _time(fence["boot"])) for fence in marks.get("fences", ())
             )
-            crashes = tuple(map(_time, marks.get("crashes", ())))
+            crashes = tuple(map(_crash, marks.get("crashes", ())))
             clocks = tuple(
                 Clock(_time(clock["boot"]), _time(clock["uncertainty"])) for clock in marks.get("clocks", ())
             )
@@ -264,6 +265,13 @@ class _Reader:
 
     def _refuse(self, row: int, what: str) -> NoReturn:
         raise HistoryError(f"{self._path}: row {self._first + row}: {what}")
+
+
+def _crash(mark: dict[str, object]) -> Crash:
+    crash = Crash(_time(mark["time"]), _time(mark["until"]))
+    if crash.until_ns < crash.time_ns:
+        raise ValueError(crash_backward(crash))
+    return crash
 
 
 def _time(value: object) -> int:

@@ -69,6 +69,14 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class Crash:
+    """The storage lost power once, no earlier than `time_ns` and no later than `until_ns`."""
+
+    time_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Clock:
     """The times of operations of `boot` may be off by up to `uncertainty_ns`, either way."""
 
@@ -86,8 +94,8 @@ class History:
 
     Shapes: every column is (n,). `line` maps a row to its line number where fences, crashes and clocks
     stand between operations (None: row i is line i). `lost_tails` names the boots whose last
-    operations may be missing (a dead guest, a killed controller). `crashes` are the times at which the
-    storage lost power, `fua` the values whose writes carried FUA (forced unit access), in any order;
+    operations may be missing (a dead guest, a killed controller). `crashes` are the power losses of the
+    storage, `fua` the values whose writes carried FUA (forced unit access), in any order;
     values and not a column, because few histories have any.
     """
 
@@ -100,7 +108,7 @@ class History:
     start: Int64s
     finish: Int64s
     fences: tuple[Fence, ...] = ()
-    crashes: tuple[int, ...] = ()
+    crashes: tuple[Crash, ...] = ()
     lost_tails: frozenset[int] = field(default_factory=frozenset)
     clocks: tuple[Clock, ...] = ()
     fua: Int64s = field(default_factory=_no_values)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jepsen_blk.errors import HistoryError
-from jepsen_blk.history.record import FOREIGN, PENDING, F, Int64s, Outcome
+from jepsen_blk.history.record import FOREIGN, PENDING, Crash, F, Int64s, Outcome
 
 OPERATIONS = {"read": F.READ, "write": F.WRITE, "flush": F.FLUSH}
 OUTCOMES = {"ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.INFO}
@@ -72,6 +72,11 @@ def first_mistake(
     if backward[row]:
         return Mistake(row, f"finish {finish[row]} is before start {start[row]}")
     return Mistake(row, "'value' is missing though the read is ok; give what it saw, 0 for never written")
+
+
+def crash_backward(crash: Crash) -> str:
+    """Say that a crash was over before it could begin."""
+    return f"'until' {crash.until_ns} of the crash is before its time {crash.time_ns}"
 
 
 def repeated_write(f: npt.NDArray[np.integer[Any]], value: Int64s) -> tuple[int, int] | None:

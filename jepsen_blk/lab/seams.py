@@ -8,6 +8,7 @@ these protocols is one piece of code on every lab. Every call is bounded in time
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -276,6 +277,9 @@ class StorageServers(Protocol):
     async def stop(self) -> None:
         """End them at once, with all that they have in flight; no error if they have ended."""
 
+    async def unflushed(self) -> int:
+        """Return how many blocks a loss of their volatile cache would take now; they may be frozen."""
+
     async def lose_cache(self) -> int:
         """Lose what a volatile cache of theirs held, after `stop`; return how many blocks it took along."""
 
@@ -316,6 +320,12 @@ class Guest(Protocol):
 
     async def boot_again(self) -> int:
         """Begin the next boot with the guest that was started again; return its number."""
+
+    def power_loss(self) -> AbstractAsyncContextManager[None]:
+        """Give the history a power loss of the storage, at some moment while the block ran.
+
+        The block ends the servers, and they are not started again before it is over.
+        """
 
     @property
     def second_versions(self) -> int:

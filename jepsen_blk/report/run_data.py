@@ -112,7 +112,9 @@ class _Loader:
                 self._fence(event) for event in (self.log.events if self.log else ()) if event.f == "fence"
             ),
             lost_boots={boot: self._event(event) for boot, event in fenced_boots(self.host_events).items()},
-            seen=next((self._event(event) for event in self.host_events if event.source == "checker"), None),
+            seen=next(
+                (self._event(e) for e in self.host_events if (e.source, e.phase) == ("checker", "seen")), None
+            ),
             end_ms=max(ends, default=0.0),
             series=series,
             history=self.history,

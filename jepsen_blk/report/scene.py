@@ -211,4 +211,4 @@ class _Staging:
 
 def _marks(history: History) -> Iterator[tuple[int, str]]:
     yield from ((fence.time_ns, "fence") for fence in history.fences)
-    yield from ((time_ns, "power loss") for time_ns in history.crashes)
+    yield from ((crash.time_ns, "power loss") for crash in history.crashes)

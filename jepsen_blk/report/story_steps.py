@@ -56,6 +56,7 @@ class Facts:
         told: list[tuple[float, str, str, bool]] = []
         told += self._writes() if self.copies else self._guest_writes()
         told += self._outages()
+        told += self._power_losses()
         told += self._fence()
         told += self._moves()
         told += self._landing()
@@ -114,6 +115,22 @@ class Facts:
             seen = f" (seen: {proof.text})" if proof and proof.text else ""
             told.append((band.begin_ms, "path", f"{what}{seen}.", False))
         return told
+
+    def _power_losses(self) -> list[tuple[float, str, str, bool]]:
+        """What was flushed, and that the storage lost power after it, where that is the matter."""
+        if self.anomaly.kind not in ("durability-loss", "split-survivor"):
+            return []
+        told = []
+        for op in self.anomaly.ops:
+            if op.f == "flush":
+                text = "The guest is told that all it had written is on stable media."
+                told.append((op.finish_ms or op.start_ms, "guest", text, False))
+        for band in self.run.bands:
+            proof = proof_of(self.run, band) if band.name == "power-loss" and self.run.aligned else None
+            if proof:
+                told.append((proof.time_ms, "storage", f"The storage loses power: {proof.text}.", False))
+        ends = [op.start_ms for op in self.anomaly.ops]
+        return [step for step in told if min(ends) <= step[0] <= max(ends)]
 
     def _fence(self) -> list[tuple[float, str, str, bool]]:
         if self.fence is None:

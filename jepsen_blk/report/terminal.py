@@ -100,6 +100,10 @@ class LiveView:
         found = (anomaly, "bold red") if anomaly else ("no anomaly so far", "green")
         self._checked = Text.assemble(f"   {operations:,} checked, ", found)
 
+    def unchecked(self, operations: int, why: str) -> None:
+        """Say how far the check of the running test went."""
+        self._checked = Text.assemble(f"   {operations:,} checked, ", (f"none since {why}", "yellow"))
+
     def finish(self, verdict: str) -> None:
         """Close the panel; without one, say how much was done."""
         self._verdict = verdict

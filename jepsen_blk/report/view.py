@@ -30,6 +30,9 @@ class View(Protocol):
     def checked(self, operations: int, anomaly: str) -> None:
         """So many operations have been checked; `anomaly` names the first that was seen, if one was."""
 
+    def unchecked(self, operations: int, why: str) -> None:
+        """So many operations have been checked, and because of `why` no more will be while the test runs."""
+
     def finish(self, verdict: str) -> None:
         """The test has its verdict."""
 
@@ -53,6 +56,9 @@ class NullView:
         """Show nothing."""
 
     def checked(self, operations: int, anomaly: str) -> None:
+        """Show nothing."""
+
+    def unchecked(self, operations: int, why: str) -> None:
         """Show nothing."""
 
     def finish(self, verdict: str) -> None:

@@ -23,7 +23,7 @@ from jepsen_blk.storage.servers import (
     qemu_storage_daemon_argv,
     wait_listening,
 )
-from jepsen_blk.storage.target.cache import lose_cache
+from jepsen_blk.storage.target.cache import lose_cache, unflushed
 from jepsen_blk.storage.throttle import limit_writes
 
 _POLICY_PORT = 10809
@@ -45,12 +45,12 @@ class LocalStorage:
     def __init__(
         self,
         launch: Callable[[], Awaitable[list[LocalProcess]]],
-        forget: Callable[[], int],
+        cache: Callable[[Callable[[Path, int], int]], int],
         control: StorageControl,
         monitor: Path | None,
     ) -> None:
         self._launch = launch
-        self._forget = forget
+        self._cache = cache
         self._processes: list[LocalProcess] = []
         self._monitor = monitor
         self.control = control
@@ -68,11 +68,15 @@ class LocalStorage:
         while self._processes:
             await self._processes.pop().kill()
 
+    async def unflushed(self) -> int:
+        """Return how many blocks the loss of their volatile cache would take now."""
+        return self._cache(unflushed)
+
     async def lose_cache(self) -> int:
         """Lose the volatile cache of the servers that were stopped; return how many blocks it took along."""
         if self._processes:
             raise LabError("the storage's servers still run: its cache is lost when the power is")
-        return self._forget()
+        return self._cache(lose_cache)
 
     async def throttle(self, node: str, bytes_per_s: int) -> None:
         """Let the node's writes wait in the server for their turn."""
@@ -91,8 +95,8 @@ async def start_storage(
         with _image(namespaces.run_dir).open("wb") as file:
             file.truncate(spec.size_bytes)
 
-    def forget() -> int:
-        return lose_cache(_cache(namespaces.run_dir), spec.size_bytes)
+    def cache(of: Callable[[Path, int], int]) -> int:
+        return of(_cache(namespaces.run_dir), spec.size_bytes)
 
     async def launch() -> list[LocalProcess]:
         processes = []
@@ -106,7 +110,7 @@ async def start_storage(
         return processes
 
     monitor = _monitor(namespaces.run_dir) if spec.storage.kind == "qemu-storage-daemon" else None
-    storage = LocalStorage(launch, forget, StorageControl(_control(namespaces.run_dir)), monitor)
+    storage = LocalStorage(launch, cache, StorageControl(_control(namespaces.run_dir)), monitor)
     await storage.start()
     return storage
 

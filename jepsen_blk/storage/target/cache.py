@@ -25,11 +25,18 @@ def lose_cache(path: Path, size_bytes: int) -> int:
 
     Without a file there is nothing to lose.
     """
+    lost = unflushed(path, size_bytes)
+    path.unlink(missing_ok=True)
+    return lost
+
+
+def unflushed(path: Path, size_bytes: int) -> int:
+    """Return how many blocks `lose_cache` would take along; its server may be there, and frozen."""
     try:
-        flags = path.read_bytes()[: len(blocks_of(0, size_bytes))]
+        with path.open("rb") as file:
+            flags = file.read(len(blocks_of(0, size_bytes)))
     except FileNotFoundError:
         return 0
-    path.unlink()
     return len(flags) - flags.count(0)
 
 

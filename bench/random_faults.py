@@ -51,6 +51,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "duration_s": _SHORT,
         "overlap_s": {"min": 0.1, "max": 1.0},
     },
+    "clock-jump": {"duration_s": _SHORT, "jump_s": {"one_of": [-3600.0, -60.0, 60.0, 86400.0]}},
     "hold": {"duration_s": _SHORT},
     "migrate-pause": {"duration_s": _SHORT},
     "path-loss": {**_WHERE, "reset": _YES_OR_NO},

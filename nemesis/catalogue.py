@@ -13,6 +13,7 @@ from jepsen_blk.mistakes import mistakes
 from jepsen_blk.plugins import Catalogue, UnknownName
 from jepsen_blk.spec import StorageSpec
 from nemesis.choreography import Choreography
+from nemesis.clock_jump import ClockJump
 from nemesis.disk_full import DiskFull
 from nemesis.failover import Failover
 from nemesis.fault import Fault
@@ -44,7 +45,7 @@ from nemesis.storage_restart import StorageRestart
 FAULTS: dict[str, type[Any]] = {
     fault.name: fault
     for fault in (
-        *(Choreography, Failover, Freeze, HeldBytes, Hold, LostPathMigration, Orphan, Pause),
+        *(Choreography, ClockJump, Failover, Freeze, HeldBytes, Hold, LostPathMigration, Orphan, Pause),
         *(Migrate, MigrateCancel, MigratePause, PostcopyLoss, SplitBrain),
         *(Flapping, LatePackets, OneWay, PacketLoss, PathLoss, Reset, SlowLink),
         *(DiskFull, IoError, PowerLoss, SlowFlush, SlowStorage, StorageRestart),

@@ -45,7 +45,7 @@ class Failover:
 
     def upsets(self) -> frozenset[Ground]:
         """It moves the guest, and probes the storage path even where it does not cut it."""
-        return frozenset({Ground.STORAGE_PATH, Ground.PLACE})
+        return frozenset({Ground.STORAGE_PATH, Ground.PLACE, Ground.MEMORY})
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest works, so that there is something to lose."""

@@ -54,7 +54,7 @@ class Orphan:
 
     def upsets(self) -> frozenset[Ground]:
         """It moves the guest and cuts the storage path."""
-        return frozenset({Ground.STORAGE_PATH, Ground.PLACE})
+        return frozenset({Ground.STORAGE_PATH, Ground.PLACE, Ground.MEMORY})
 
     async def setup(self, stage: Stage) -> None:
         """See that the guest works, and its path."""

@@ -25,6 +25,8 @@ class Ground(StrEnum):
     """The storage's server, which knows of the fault."""
     PLACE = "place"
     """The guest stays where it is: it could not move, or not work where it has moved to."""
+    MEMORY = "memory"
+    """The guest is not started again: it would know nothing of the fault."""
 
 
 _WHY = {
@@ -32,6 +34,7 @@ _WHY = {
     Ground.MIGRATION_PATH: "both need the migration path to themselves",
     Ground.SERVER: "it ends the storage's server, which would forget {}",
     Ground.PLACE: "it moves the guest, which cannot be while {} stands",
+    Ground.MEMORY: "it starts the guest again, which would know nothing of {}",
 }
 
 

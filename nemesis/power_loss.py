@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from jepsen_blk.errors import SpecError
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage
+from nemesis.fault import NotProven, Stage, keep_running
 from nemesis.storage_restart import StorageRestart
 
 _UNFLUSHED_TIMEOUT_S = 10.0
@@ -74,7 +74,7 @@ class PowerLoss(StorageRestart):
         """
         await stage.lab.thaw(stage.lab.storage_node)
         await StorageRestart.heal(self, stage)
-        await stage.work_on(self._unsure_s)
+        await keep_running(stage, stage.work_on(self._unsure_s))
 
 
 async def _stop_unflushed(stage: Stage) -> int:

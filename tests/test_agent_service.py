@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic_ns
+from time import CLOCK_REALTIME, monotonic_ns, time_ns
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from agent_rig import RUN, WORKLOAD, FaultyAio, direct_disk
 from jepsen_blk.history.record import PENDING, ROW, F
 from workloads.agent import engine as engine_module
 from workloads.agent import service as service_module
+from workloads.agent import wall_clock as wall_clock_module
 from workloads.agent.__main__ import main
 from workloads.agent.frames import JSON, ROWS, FrameReader
 from workloads.agent.link import Port
@@ -144,6 +145,31 @@ def test_a_command_that_cannot_be_done_is_refused_with_the_reason(
 
 def test_a_command_before_reset_is_refused(host: Host) -> None:
     assert "before reset" in host.ask(1, "quiesce", timeout_s=1)["error"]
+
+
+def test_the_wall_clock_is_set_to_what_it_is_to_be_ahead_and_is_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(wall_clock_module, "clock_settime_ns", lambda clock, ns: asked.append((clock, ns)))
+    before = time_ns() - monotonic_ns()
+    told = host.ask(1, "wall_clock")["ahead_ns"]
+    assert abs(told - before) < 10**9
+    assert asked == []
+    host.ask(2, "wall_clock", ahead_ns=told + 3600 * 10**9)
+    ((clock, set_to),) = asked
+    assert clock == CLOCK_REALTIME
+    assert abs(set_to - time_ns() - 3600 * 10**9) < 60 * 10**9
+
+
+def test_a_wall_clock_that_may_not_be_set_is_refused_with_the_reason(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(clock: int, ns: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(wall_clock_module, "clock_settime_ns", refuse)
+    assert "Operation not permitted" in host.ask(1, "wall_clock", ahead_ns=0)["error"]
 
 
 def test_a_device_that_cannot_be_opened_is_named(host: Host) -> None:

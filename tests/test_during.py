@@ -229,6 +229,9 @@ TOGETHER = [
     (on("slow-storage"), on("slow-storage")),
     (on("slow-storage"), on("lost-path-migration")),
     (on("slow-flush"), on("disk-full")),
+    (on("clock-jump"), on("migrate")),
+    (on("clock-jump"), on("power-loss")),
+    (LINK, on("clock-jump")),
     (on("slow-storage"), on("failover")),
     (on("slow-storage"), on("orphan")),
     (LINK, on("migrate", mode="postcopy")),
@@ -251,6 +254,8 @@ APART = [
     (on("slow-flush"), on("power-loss"), "it ends the storage's server, which would forget slow-flush"),
     (on("loss"), on("failover"), "both need the storage path"),
     (on("loss"), on("orphan"), "both need the storage path"),
+    (on("clock-jump"), on("failover"), "it starts the guest again, which would know nothing of clock-jump"),
+    (on("clock-jump"), on("orphan"), "it starts the guest again"),
     (on("path-loss", path="migration"), on("failover"), "it moves the guest"),
     (
         on("slow-storage"),

@@ -26,7 +26,8 @@ import numpy as np
 from jepsen_blk.errors import InternalError, LabError
 from jepsen_blk.history.record import PENDING, ROW
 from jepsen_blk.lab.seams import Observer
-from workloads.agent.frames import ROWS, FrameReader
+from workloads.agent.frames import ROWS
+from workloads.connection import Connection
 from workloads.history_clock import HistoryClock
 from workloads.source import SentWorkload
 from workloads.stream import Arrival, RowStream
@@ -69,8 +70,8 @@ class GuestLink:
         self._observers = list(observers)
         self._sent = sent
         self._servers: list[asyncio.Server] = []
-        self._connections: set[_Connection] = set()
-        self._current: dict[str, _Connection] = {}
+        self._connections: set[Connection] = set()
+        self._current: dict[str, Connection] = {}
         self._node = ""
         self._stream: RowStream | None = None
         self._boot = self._run = self._seed = 0
@@ -87,7 +88,7 @@ class GuestLink:
         """Wait for the node's QEMU on a unix socket; the first node is attached until another is."""
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_unix_server(lambda: _Connection(self, node), str(path))
+            server = await loop.create_unix_server(lambda: Connection(self, node), str(path))
         except OSError as error:
             why = error.strerror or error
             raise LabError(f"{path}: cannot listen for the guest on {node}: {why}") from error
@@ -174,6 +175,14 @@ class GuestLink:
             raise LabError(f"the guest on {self._node} could not issue an operation on block {block}")
         return int(reply["value"])
 
+    async def wall_ahead(self) -> int:
+        """Return by how many ns the guest's wall clock is ahead of its monotonic one."""
+        return int((await self._call("wall_clock", {}, _CALL_TIMEOUT_S))["ahead_ns"])
+
+    async def set_wall_ahead(self, ahead_ns: int) -> None:
+        """Set the guest's wall clock, whatever it shows, to so many ns ahead of its monotonic one."""
+        await self._call("wall_clock", {"ahead_ns": ahead_ns}, _CALL_TIMEOUT_S)
+
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Show `observer` every row from now on; return what ends that."""
         self._observers.append(observer)
@@ -247,20 +256,20 @@ class GuestLink:
         if self._failure is not None:
             raise self._failure
 
-    def connected(self, connection: _Connection) -> None:
+    def connected(self, connection: Connection) -> None:
         """Take in a new connection; the newest is the one that counts for its node."""
         self._connections.add(connection)
         self._current[connection.node] = connection
         if connection.node == self._node:
             self._greet()
 
-    def disconnected(self, connection: _Connection) -> None:
+    def disconnected(self, connection: Connection) -> None:
         """Forget a connection."""
         self._connections.discard(connection)
         if self._current.get(connection.node) is connection:
             del self._current[connection.node]
 
-    def received(self, connection: _Connection, data: bytes) -> None:
+    def received(self, connection: Connection, data: bytes) -> None:
         """Take in bytes of a connection; the first failure is kept and nothing is taken in after it."""
         if self._failure is not None:
             return
@@ -282,7 +291,7 @@ class GuestLink:
         if future is not None and not future.done():
             future.set_result(message)
 
-    def _take_rows(self, connection: _Connection, sequence: int, payload: bytes) -> None:
+    def _take_rows(self, connection: Connection, sequence: int, payload: bytes) -> None:
         stream = connection.stream
         if stream is None:
             return
@@ -364,30 +373,3 @@ class GuestLink:
         connection = self._current.get(self._node)
         if connection is not None:
             connection.transport.write(b"\n" + json.dumps(message).encode() + b"\n")
-
-
-class _Connection(asyncio.Protocol):
-    """One connection of a node's QEMU; `stream` is the boot whose frames come out of it."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, link: GuestLink, node: str) -> None:
-        self.node = node
-        self.reader = FrameReader()
-        self.stream: RowStream | None = None
-        self._link = link
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Announce the connection."""
-        if not isinstance(transport, asyncio.Transport):
-            raise InternalError("a unix socket without a transport to write to")
-        self.transport = transport
-        self._link.connected(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Hand the bytes on."""
-        self._link.received(self, data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Announce the end."""
-        self._link.disconnected(self)

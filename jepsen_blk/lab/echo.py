@@ -58,7 +58,7 @@ def exchange(wire: socket.socket, count: int, payload_bytes: int) -> list[tuple[
             except OSError as error:
                 if error.errno not in QUEUE_IS_FULL:
                     raise
-            sent.append(time.time())
+            sent.append(time.monotonic())
             heard = time.monotonic()
         gap_s = GAP_S if len(sent) < count else SILENCE_S
         while select.select([wire], [], [], gap_s)[0]:
@@ -73,13 +73,17 @@ def exchange(wire: socket.socket, count: int, payload_bytes: int) -> list[tuple[
 
 
 def receive(wire: socket.socket) -> tuple[bytes, float]:
-    """Take a packet in, and the time at which the kernel had it."""
+    """Take a packet in, and the time at which the kernel had it.
+
+    The kernel says that by the wall clock, of which only the packet's age is taken: it may jump in between.
+    """
     packet, extra, _, _ = wire.recvmsg(65536, socket.CMSG_SPACE(TIMESPEC.size))
+    now, age_s = time.monotonic(), 0.0
     for level, kind, data in extra:
         if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
             seconds, nanoseconds = TIMESPEC.unpack(data)
-            return packet, seconds + nanoseconds / 1e9
-    return packet, time.time()
+            age_s = time.time() - (seconds + nanoseconds / 1e9)
+    return packet, now - (age_s if 0 <= age_s <= MOST_S else 0.0)
 
 
 def request(ours: int, number: int, payload_bytes: int) -> bytes:

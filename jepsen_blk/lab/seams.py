@@ -309,6 +309,12 @@ class Guest(Protocol):
     async def issue(self, block: int, *, write: bool) -> int:
         """Issue one operation of the quiesced guest; return the value of a write once it is in flight."""
 
+    async def wall_ahead(self) -> int:
+        """Return by how many ns the guest's wall clock is ahead of its monotonic one."""
+
+    async def set_wall_ahead(self, ahead_ns: int) -> None:
+        """Set the guest's wall clock, whatever it shows, to so many ns ahead of its monotonic one."""
+
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Show `observer` every row from now on; return what ends that."""
 

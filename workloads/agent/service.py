@@ -14,6 +14,7 @@ from workloads.agent.link import UNACKED_LIMIT_BYTES, Outbox, Port
 from workloads.agent.operations import Source
 from workloads.agent.register import Register
 from workloads.agent.sent import Make, Sent, load
+from workloads.agent.wall_clock import set_wall_ahead, wall_ahead_ns
 
 _SLICE_NS = 50_000_000
 """A turn's own work takes most of a millisecond in a guest without hardware virtualization, in which nothing
@@ -120,6 +121,11 @@ class Agent:
         if do == "load":
             self._sent[command["name"]] = load(command["name"], command["source"])
             self._reply(number)
+            return
+        if do == "wall_clock":
+            if "ahead_ns" in command:
+                set_wall_ahead(int(command["ahead_ns"]))
+            self._reply(number, ahead_ns=wall_ahead_ns())
             return
         engine = self._engine
         if engine is None:

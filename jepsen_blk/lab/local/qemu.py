@@ -25,6 +25,7 @@ from jepsen_blk.lab.local.namespaces import LocalNode, LocalProcess
 BINARY = "qemu-system-x86_64"
 _CONNECT_TIMEOUT_S = 15.0
 _CALL_TIMEOUT_S = 10.0
+_OLDEST_EVENT_NS = 5 * 10**9
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what it logs as errors we retry or raise
 
 _TCG = "tcg,thread=single,tb-size=64"
@@ -213,12 +214,19 @@ class Qemu:
     async def _read(self, listener: EventListener) -> None:
         message: Any
         async for message in listener:
-            now_ns = time.monotonic_ns()
-            stamp = message.get("timestamp", {})
-            real_ns = stamp.get("seconds", 0) * 10**9 + stamp.get("microseconds", 0) * 1000
-            ago_ns = min(max(time.time_ns() - real_ns, 0), 5 * 10**9)
-            self.events.append(QmpEvent(message["event"], message.get("data", {}), now_ns - ago_ns))
+            when_ns = happened_ns(message.get("timestamp", {}), time.time_ns(), time.monotonic_ns())
+            self.events.append(QmpEvent(message["event"], message.get("data", {}), when_ns))
             self._changed.set()
+
+
+def happened_ns(stamp: dict[str, int], wall_ns: int, now_ns: int) -> int:
+    """Return when an event happened, on the monotonic clock, whose stamp is of the wall clock.
+
+    Only how old it is is taken from the wall clock. Where it has jumped since no age can be told from it, and
+    the event has just happened.
+    """
+    age_ns = wall_ns - stamp.get("seconds", 0) * 10**9 - stamp.get("microseconds", 0) * 1000
+    return now_ns - (age_ns if 0 <= age_ns <= _OLDEST_EVENT_NS else 0)
 
 
 def nbd_disk(host: str, port: int, export: str, reconnect_delay_s: int) -> list[str]:

@@ -35,7 +35,7 @@ _SENT_TIMEOUT_S = 5.0
 _ARRIVE_TIMEOUT_S = 30.0
 """The kernel waits twice as long before each attempt: the sooner the path is whole, the sooner it is here."""
 _POLL_S = 0.01
-_ONE_WRITE = {"queue_depth": 1, "read_fraction": 0.0, "hot_fraction": 1.0}
+_ONE_WRITE = {"queue_depth": 1, "read_fraction": 0.0, "flush_fraction": 0.0, "hot_fraction": 1.0}
 
 
 @dataclass(slots=True)

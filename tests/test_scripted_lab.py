@@ -42,10 +42,13 @@ LIVES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("slow-storage", {}, [MISBEHAVE], [BEHAVE]),
     ("slow-flush", {}, [MISBEHAVE], [BEHAVE]),
     ("storage-restart", {}, ["storage_servers.stop"], ["storage_servers.start"]),
+    ("power-loss", {}, ["storage_servers.stop"], ["storage_servers.start"]),
+    ("power-loss", {}, ["storage_servers.lose_cache"], []),
+    ("power-loss", {}, ["storage_servers.unflushed"], []),
     ("lost-path-migration", {}, [CUT], [MEND]),
     ("lost-path-migration", {}, ["storage.hold"], []),
 ]
-NOT_HERE = {"choreography", "held-bytes", "orphan", "postcopy-loss", "split-brain"}
+NOT_HERE = {"choreography", "clock-jump", "held-bytes", "orphan", "postcopy-loss", "split-brain"}
 """They need single operations, post-copy, a kernel that sends what its process left, or rows."""
 
 

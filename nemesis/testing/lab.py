@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from jepsen_blk.errors import LabError
@@ -21,6 +22,7 @@ class ScriptedGuest:
     def __init__(self, situation: Situation) -> None:
         self._now = situation
         self._boot = 0
+        self._wall_ahead_ns = 0
 
     @property
     def operations(self) -> int:
@@ -45,6 +47,14 @@ class ScriptedGuest:
         """Raise LabError: what a single operation does is for a real guest to show."""
         raise LabError("the scripted guest issues no single operations; try it on a real one")
 
+    async def wall_ahead(self) -> int:
+        """Return by how much its wall clock was set ahead."""
+        return self._wall_ahead_ns
+
+    async def set_wall_ahead(self, ahead_ns: int) -> None:
+        """Set its wall clock."""
+        self._wall_ahead_ns = ahead_ns
+
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Show nothing: there are no rows."""
         return lambda: None
@@ -52,6 +62,11 @@ class ScriptedGuest:
     async def abandon(self) -> int:
         """Nothing is left in flight."""
         return 0
+
+    @contextlib.asynccontextmanager
+    async def power_loss(self) -> AsyncIterator[None]:
+        """Note nothing: there is no history."""
+        yield
 
     def give_up(self) -> int:
         """Close the boot and return its number."""

@@ -159,18 +159,27 @@ class ScriptedStorage:
 
 
 class ScriptedServers:
-    """Implements lab.seams.StorageServers; the content outlives them."""
+    """Implements lab.seams.StorageServers; the content outlives them, but for a cache that nobody flushes."""
 
     def __init__(self, situation: Situation) -> None:
         self._now = situation
+        self._lost = 0
 
     async def stop(self) -> None:
         """End them; what was in flight fails."""
         self._serve(False)
 
+    async def unflushed(self) -> int:
+        """Return how many operations have completed since the last loss."""
+        return self._now.operations - self._lost
+
     async def lose_cache(self) -> int:
-        """Lose nothing: there is no volatile cache."""
-        return 0
+        """Lose what has completed since the last loss; raise LabError while the servers run."""
+        if self._now.served:
+            raise LabError("the storage's servers still run: its cache is lost when the power is")
+        lost = await self.unflushed()
+        self._lost += lost
+        return lost
 
     async def throttle(self, node: str, bytes_per_s: int) -> None:
         """Raise LabError: there is no throttle here."""

@@ -20,6 +20,8 @@ from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_wor
 from nemesis.overlap import Ground
 from nemesis.storage_fault import stopped_by
 
+_DISK_TIMEOUT_S = 10.0
+
 
 @dataclass(slots=True)
 class StorageRestart:
@@ -70,6 +72,9 @@ class StorageRestart:
     async def heal(self, stage: Stage) -> None:
         """Start the server again, let the guest run on, and the other node connect again."""
         await stage.lab.storage_servers.start()
+        if not stage.lab.hypervisor.stops_at("EIO"):
+            # A guest that is told of its errors completes operations without a disk too.
+            await stage.lab.hypervisor.wait_disk(stage.guest_node, _DISK_TIMEOUT_S)
         await let_work(stage)
         await let_reconnect(stage)
 

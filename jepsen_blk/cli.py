@@ -1,6 +1,7 @@
 """The command line: one function a verb, no logic; every way to end is one line and one exit code.
 
-Exit codes: 0 pass, 1 fail, 2 unknown, 254 the user's to mend, 255 the tester's own fault, 130 interrupted.
+Exit codes: 0 pass, 1 fail, 2 unknown, 254 the user's to mend, 255 the tester's own fault,
+130 interrupted, 143 ended by SIGTERM in the same order.
 What is heavy is imported by the verb that needs it, so that --help and a mistyped option answer at once.
 """
 
@@ -19,12 +20,15 @@ import typer
 from jepsen_blk import __version__, cli_plugins, cli_scenarios, cli_shrink
 from jepsen_blk.cli_plugins import AsJson
 from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
+from jepsen_blk.termination import as_interrupt
 
 if TYPE_CHECKING:
     from jepsen_blk.replay import Repeated
     from jepsen_blk.spec import Spec
+    from nemesis.plan import Plan
 
 _EXIT_INTERRUPTED = 130
+_EXIT_TERMINATED = 143
 _EXIT_PIPE_CLOSED = 141
 _DEBUG = "JEPSEN_BLK_DEBUG"
 _EXIT_OF_VERDICT = {"pass": EXIT_PASS, "fail": EXIT_FAIL, "unknown": EXIT_UNKNOWN}
@@ -35,6 +39,8 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Store = Annotated[Path, typer.Option(help="Where runs are kept.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan of faults and run nothing.")]
+PlanAsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")]
 KeepLab = Annotated[bool, typer.Option("--keep-lab", help="Leave the lab up until Ctrl-C.")]
 
 
@@ -71,18 +77,13 @@ def run(
     name: Annotated[str | None, typer.Option(help="The test's name in the store.")] = None,
     store: Store = Path("store"),
     keep_lab: KeepLab = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan of faults and run nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON object.")] = False,
+    dry_run: DryRun = False,
+    as_json: PlanAsJson = False,
 ) -> int:
     """Run one test; options lay over the specification."""
     from jepsen_blk.options import read_spec
 
-    if as_json and not dry_run:
-        raise typer.BadParameter(
-            "it goes with --dry-run; a run's results are in its results.json", param_hint="--json"
-        )
+    _refuse_json_of_a_run(as_json, dry_run)
     given = {
         "name": name,
         "seed": seed,
@@ -94,7 +95,9 @@ def run(
     }
     specification = read_spec(spec, given, nemesis or ())
     if dry_run:
-        return _show_plan(specification, as_json)
+        from nemesis.schedule import make_plan
+
+        return _show_plan(specification, make_plan(specification), as_json)
     return _run(specification, store, keep_lab)
 
 
@@ -104,12 +107,17 @@ def replay(
     name: Annotated[str | None, typer.Option(help="The new test's name in the store.")] = None,
     store: Store = Path("store"),
     keep_lab: KeepLab = False,
+    dry_run: DryRun = False,
+    as_json: PlanAsJson = False,
 ) -> int:
     """Run the test of a stored run again, with exactly its plan of faults."""
     from jepsen_blk.replay import load_repeated
     from jepsen_blk.store import latest
 
+    _refuse_json_of_a_run(as_json, dry_run)
     specification, repeated = load_repeated(path or latest(store), name)
+    if dry_run:
+        return _show_plan(specification, repeated.plan, as_json)
     typer.echo(f"replaying {repeated.run_dir}")
     return _run(specification, store, keep_lab, repeated)
 
@@ -280,11 +288,16 @@ for _verb in _VERBS:
     app.command()(_verb)
 
 
-def _show_plan(spec: Spec, as_json: bool) -> int:
-    from jepsen_blk.report.plan import plan_object, print_plan
-    from nemesis.schedule import make_plan
+def _refuse_json_of_a_run(as_json: bool, dry_run: bool) -> None:
+    if as_json and not dry_run:
+        raise typer.BadParameter(
+            "it goes with --dry-run; a run's results are in its results.json", param_hint="--json"
+        )
 
-    plan = make_plan(spec)
+
+def _show_plan(spec: Spec, plan: Plan, as_json: bool) -> int:
+    from jepsen_blk.report.plan import plan_object, print_plan
+
     if as_json:
         typer.echo(json.dumps(plan_object(spec, plan)))
     else:
@@ -319,8 +332,14 @@ def _run(spec: Spec, store: Path, keep_lab: bool, repeated: Repeated | None = No
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; nothing but one line is ever said of an error."""
     _see_admin_tools()
+    with as_interrupt() as termination:
+        code = _run_verb(sys.argv[1:] if argv is None else argv)
+    return _EXIT_TERMINATED if termination.came and code == _EXIT_INTERRUPTED else code
+
+
+def _run_verb(argv: Sequence[str]) -> int:
     try:
-        code = _invoke(sys.argv[1:] if argv is None else argv)
+        code = _invoke(argv)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain again

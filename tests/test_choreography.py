@@ -274,3 +274,20 @@ def test_a_re_issue_of_before_the_script_is_none_of_its_own(rig: LiveStage) -> N
     over = rig.outcome("choreography", steps=[{"do": "await-reissue", "node": "x", "timeout_s": 0.2}])
     assert not over["proven"]
     assert over["why"].endswith("timeout_s=0.2): it did not come in time")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("begin", "phase"),
+    [({}, ""), ({"pause": True}, "pre-switchover"), ({"mode": "postcopy"}, "postcopy")],
+    ids=["copying", "pre-switchover", "postcopy"],
+)
+def test_a_source_may_be_killed_at_each_phase_of_a_migration_and_the_guest_is_started_again(
+    rig: LiveStage, begin: dict[str, Any], phase: str
+) -> None:
+    gone, there = rig.stage.guest_node, rig.stage.other_node
+    reached = [{"do": "await-migration", "phase": phase}] if phase else []
+    steps = [{"do": "begin-migration", **begin}, *reached, {"do": "kill", "node": "x"}, {"do": "fail-over"}]
+    assert rig.outcome("choreography", steps=steps) == GOOD
+    assert saw(rig)[-2:] == [f"the guest on {gone} is absent", f"a new guest runs on {there}"]
+    assert rig.stage.guest_node == there

@@ -192,3 +192,18 @@ def test_what_has_no_plan_says_what_can_be_done(tmp_path: Path):
     shutil.rmtree(run / "logs")
     with pytest.raises(UserError, match="not a run"):
         load_repeated(tmp_path)
+
+
+def test_a_dry_run_prints_the_stored_plan_and_runs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = first_run(tmp_path)
+    runs = sorted(run.parent.iterdir())
+    monkeypatch.setattr(schedule, "_plan_schedule", None)  # nothing is drawn again
+    capsys.readouterr()
+    assert main(["replay", str(run), "--dry-run", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [fault["options"] for fault in shown["steps"]] == [step.options for step in read_plan(run).steps]
+    assert main(["replay", str(run), "--dry-run"]) == 0
+    assert "quiet" in capsys.readouterr().out
+    assert sorted(run.parent.iterdir()) == runs

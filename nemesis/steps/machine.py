@@ -10,7 +10,7 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
 from nemesis.cues import see_guest
 from nemesis.fault import let_run, require_absent
-from nemesis.steps.script import GuestNode, Plain, Script, Timeout
+from nemesis.steps.script import MIGRATION, GuestNode, Plain, Script, Timeout
 
 _DISK_TIMEOUT_S = 10.0
 
@@ -132,9 +132,11 @@ class Kill(Plain):
 
     async def play(self, script: Script) -> str:
         """Kill it."""
-        node = script.nodes[self.node]
-        await script.stage.lab.hypervisor.kill(node)
-        return await require_absent(script.stage, node)
+        stage, node = script.stage, script.nodes[self.node]
+        await stage.lab.hypervisor.kill(node)
+        if node == stage.guest_node:
+            script.undo.pop(MIGRATION, None)  # it has died with its source
+        return await require_absent(stage, node)
 
 
 MachineStep = FailOver | AwaitGuest | AwaitDisk | Resume | Pause | Freeze | Thaw | Kill

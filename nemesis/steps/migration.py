@@ -8,10 +8,7 @@ from typing import Literal
 
 from jepsen_blk.errors import LabError
 from nemesis.cues import PHASES, see_migration
-from nemesis.steps.script import Plain, Script, Timeout
-
-_MIGRATION = "migration"
-"""What is to be undone while one is under way: it has to end before anything else is done with the guest."""
+from nemesis.steps.script import MIGRATION, Plain, Script, Timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +36,11 @@ class BeginMigration(Plain):
         """Begin it."""
         stage, source = script.stage, script.stage.guest_node
         # Before it begins: a script that is cut off meanwhile has begun it all the same.
-        script.undo[_MIGRATION] = _end(script, paused=self.pause, unending=self.mode == "unending")
+        script.undo[MIGRATION] = _end(script, paused=self.pause, unending=self.mode == "unending")
         try:
             await stage.begin_hand_over(self.mode, pause=self.pause)
         except LabError:
-            del script.undo[_MIGRATION]  # refused: there is nothing to end
+            del script.undo[MIGRATION]  # refused: there is nothing to end
             raise
         return f"a migration from {source} has begun"
 
@@ -61,7 +58,7 @@ class AwaitMigration(Plain):
         stage = script.stage
         saw = await see_migration(stage.lab, stage.guest_node, PHASES[self.phase], self.timeout_s)
         if self.phase in ("failed", "cancelled"):
-            script.undo.pop(_MIGRATION, None)
+            script.undo.pop(MIGRATION, None)
         return saw
 
 
@@ -75,8 +72,8 @@ class ContinueMigration(Plain):
         """Let it; what remains to be undone is its finish."""
         stage = script.stage
         await stage.lab.hypervisor.continue_migration(stage.guest_node)
-        if _MIGRATION in script.undo:
-            script.undo[_MIGRATION] = _end(script)
+        if MIGRATION in script.undo:
+            script.undo[MIGRATION] = _end(script)
         return "the migration goes on"
 
 
@@ -88,7 +85,7 @@ class FinishMigration(Plain):
 
     async def play(self, script: Script) -> str:
         """Finish it, also when the script is cut off meanwhile: so there is nothing to undo from here on."""
-        script.undo.pop(_MIGRATION, None)
+        script.undo.pop(MIGRATION, None)
         await script.stage.finish_hand_over()
         return f"the guest runs on {script.stage.guest_node}"
 
@@ -103,7 +100,7 @@ class CancelMigration(Plain):
         """Cancel it."""
         stage = script.stage
         await stage.lab.hypervisor.cancel_migration(stage.guest_node)
-        script.undo.pop(_MIGRATION, None)
+        script.undo.pop(MIGRATION, None)
         return f"the migration is cancelled; the guest stays on {stage.guest_node}"
 
 

@@ -20,6 +20,8 @@ from jepsen_blk.history.record import F, Outcome
 from jepsen_blk.lab.seams import Guest
 from nemesis.fault import Stage
 
+MIGRATION = "migration"
+"""What is to be undone while one is under way: it has to end before anything else is done with the guest."""
 GuestNode = Literal["x", "y"]
 Name = Annotated[str, Field(min_length=1, max_length=32)]
 Block = Annotated[int, Field(ge=0)]

@@ -82,7 +82,7 @@ def test_no_package_is_looked_at_for_what_is_built_in(
         pytest.fail("the installed packages were looked at")
 
     monkeypatch.setattr(importlib.metadata, "entry_points", refuse)
-    storage = {"flush": True, "backing": "disk"}
+    storage = {"flush": True, "backing": "disk", "cache": "volatile"}
     offered = FAULTS.keys() - {"held-bytes"}  # of stock servers alone
     options = {"choreography": {"steps": [{"do": "quiesce"}]}}
     faults = [{"fault": name, "options": options.get(name, {})} for name in offered]

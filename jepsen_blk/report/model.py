@@ -146,11 +146,23 @@ class HostEvent:
     """The number of the fault that it is of, or 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScriptLine:
+    """A step of a script, as it was played."""
+
+    number: int
+    time_ms: float
+    step: str
+    saw: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RunData:
     """All that a report shows of one run."""
 
     name: str
+    about: str
+    """What the test is there to show, in its specification's words."""
     run_dir: Path
     results: dict[str, Any]
     spec_text: str
@@ -163,6 +175,7 @@ class RunData:
     moves: tuple[Move, ...]
     bands: tuple[Band, ...]
     faults: tuple[FaultLine, ...]
+    script: tuple[ScriptLine, ...]
     events: tuple[HostEvent, ...]
     fences: tuple[HostEvent, ...]
     lost_boots: Mapping[int, HostEvent]

@@ -8,6 +8,8 @@ event, on the host's clock.
 from __future__ import annotations
 
 import json
+import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from jepsen_blk.report.model import (
     Move,
     Op,
     RunData,
+    ScriptLine,
     guest_node_at,
 )
 from jepsen_blk.report.series import Floats, make_series
@@ -83,11 +86,13 @@ class _Loader:
         ends = [event.time_ms for event in events]
         ends += [float(p.time_ms.max()) for p in series.points if len(p.time_ms)]
         spec_path = self.run_dir / "spec.toml"
+        spec_text = spec_path.read_text(encoding="utf-8", errors="replace") if spec_path.exists() else ""
         return RunData(
             name=self._name(),
+            about=_about(spec_text),
             run_dir=self.run_dir,
             results=self.results,
-            spec_text=spec_path.read_text(encoding="utf-8", errors="replace") if spec_path.exists() else "",
+            spec_text=spec_text,
             environment=tuple((str(key), _plain(value)) for key, value in environment.items()),
             anomalies=anomalies,
             more_anomalies=len(self.found) - len(anomalies),
@@ -107,6 +112,7 @@ class _Loader:
                 )
                 for number, item in enumerate(self.results.get("faults", ()), start=1)
             ),
+            script=tuple(self._script()),
             events=events,
             fences=tuple(
                 self._fence(event) for event in (self.log.events if self.log else ()) if event.f == "fence"
@@ -172,6 +178,13 @@ class _Loader:
         )
         time_ms = self._host_ms(event.time_ns)
         return HostEvent(time_ms, event.source, event.name, event.phase, event.node, text, event.number)
+
+    def _script(self) -> Iterator[ScriptLine]:
+        for event in self.host_events:
+            if (event.source, event.phase) == ("fault", "step"):
+                data = event.data
+                at_ms = self._host_ms(event.time_ns)
+                yield ScriptLine(int(data["number"]), at_ms, str(data["step"]), str(data["saw"]))
 
     def _fence(self, event: TargetEvent) -> HostEvent:
         text = "refused and aborted" if event.abort else "refused"
@@ -276,6 +289,14 @@ class _Loader:
                 begin_ms = self._host_ms(event.time_ns)
                 return tuple(move for move in moves if move.begin_ms >= begin_ms), event.node
         return moves, first
+
+
+def _about(spec_text: str) -> str:
+    """Return what the stored specification says of itself; nothing where it is damaged."""
+    try:
+        return str(tomllib.loads(spec_text).get("about", ""))
+    except tomllib.TOMLDecodeError:
+        return ""
 
 
 def _rows_of(history: History, item: dict[str, Any]) -> list[int]:

@@ -2,7 +2,7 @@
 
 The founding case is drawn most often, the rest by what a machine is likely to meet. A fault that the
 catalogue has and no table here knows comes with its defaults and the weight 1. Options that can prove
-nothing (a reset of the migration link while nothing moves) are not drawn.
+nothing (a reset of the migration link while nothing moves, or of a node that may have none) are not drawn.
 """
 
 import os
@@ -57,7 +57,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "path-loss": {**_WHERE, "reset": _YES_OR_NO},
     "one-way": {**_WHERE, "lost": {"one_of": ["requests", "answers"]}},
     "flapping": {**_WHERE, "duration_s": {"min": 0.1, "max": 0.5}, "times": {"min": 2, "max": 4}},
-    "reset": {**_WHERE, "path": {"one_of": ["storage", "all"]}},
+    "reset": {**_WHERE, "node": "guest", "path": {"one_of": ["storage", "all"]}},
     "loss": {**_WHERE, "percent": {"min": 5.0, "max": 30.0}},
     "slow-link": {**_WHERE, "mbit_per_s": {"min": 5.0, "max": 50.0}},
     "latency": {**_WHERE, "delay_ms": {"min": 10.0, "max": 50.0}},

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from leftovers import MARK, marked, namespaces, wait_gone
+from leftovers import MARK, lab_of, wait_gone
 
 from jepsen_blk.history.events import read_events
 from jepsen_blk.judge import EVENTS, RESULTS
@@ -110,7 +110,7 @@ async def _run_bounded(job: Job, env: dict[str, str], mark: str) -> tuple[bool, 
             done, _ = await asyncio.wait({ending}, timeout=_LOOK_EVERY_S)
             if done:
                 return True, lab
-            lab |= namespaces(marked(mark))
+            lab |= lab_of(mark)
         process.send_signal(signal.SIGABRT)  # its output then says where it stood
         await ending
         return False, lab

@@ -136,6 +136,7 @@ async def _record(
                     await _exercise(spec, lab, guest, plan, end, events, view)
             except LabError as error:
                 events.emit("test", spec.name, "failed", why=str(error))
+                await _look_at_storage(spec, lab, events)
             for why in guest.split_brain:
                 events.emit("test", spec.name, "doubt", why=why)
             view.phase("taking the lab down")
@@ -146,6 +147,14 @@ async def _record(
     finally:
         journal.close()
     return lab if keep_in else None
+
+
+async def _look_at_storage(spec: Spec, lab: Lab, events: EventLog) -> None:
+    """Say so if the storage is gone: a guest that does nothing any more is what comes of it."""
+    try:
+        await lab.storage.stats()
+    except LabError as error:
+        events.emit("test", spec.name, "failed", why=str(error))
 
 
 async def _exercise(

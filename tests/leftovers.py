@@ -11,14 +11,27 @@ MARK = "JEPSEN_BLK_TEST_MARK"
 
 def marked(mark: str) -> list[int]:
     """Processes that inherited the mark in their environment: those of one controller's lab."""
-    found = []
-    for pid in everyone():
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            continue
-        if f"{MARK}={mark}".encode() in environment:
-            found.append(pid)
+    return [pid for pid in everyone() if has_mark(pid, mark)]
+
+
+def has_mark(pid: int, mark: str) -> bool:
+    """Tell whether a process inherited the mark; one that is gone has not."""
+    try:
+        return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+def lab_of(mark: str) -> set[str]:
+    """Namespaces that the marked processes are in.
+
+    The mark is looked for again after them: a process may end meanwhile, and its number be another lab's.
+    """
+    found = set()
+    for pid in marked(mark):
+        inside = namespaces([pid])
+        if has_mark(pid, mark):
+            found |= inside
     return found
 
 

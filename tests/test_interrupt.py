@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from leftovers import MARK, marked, namespaces, wait_gone
+from leftovers import MARK, lab_of, wait_gone
 from live_stage import live_stage
 
 from jepsen_blk.history.events import Event, read_events
@@ -61,7 +61,7 @@ def test_a_test_that_is_ended_heals_first_and_leaves_nothing(
             break
     else:
         pytest.fail(controller.communicate()[1])
-    lab = namespaces(marked(mark))
+    lab = lab_of(mark)
     controller.send_signal(number)
     _, said = controller.communicate(timeout=60)
     assert (controller.returncode, said) == (code, "jepsen-blk: interrupted\n")

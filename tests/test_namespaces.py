@@ -44,6 +44,27 @@ def test_a_node_runs_commands_and_tells_how_they_ended(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_command_that_is_cut_off_ends_with_all_that_it_has_started(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    async def scenario() -> None:
+        namespaces = await Namespaces.create()
+        try:
+            node = await namespaces.node("x")
+            script = f"trap '' TERM; sleep 600 & touch {begun}; wait"
+            command = asyncio.create_task(node.run(["timeout", "600", "bash", "-c", script], timeout_s=600))
+            while not begun.exists():
+                await asyncio.sleep(0.01)
+            command.cancel()
+            async with asyncio.timeout(30):
+                await asyncio.wait({command})
+            assert command.cancelled()
+        finally:
+            await namespaces.destroy()
+
+    asyncio.run(scenario())
+
+
 def test_a_frozen_node_stands_still_goes_on_and_can_be_ended(tmp_path: Path) -> None:
     async def scenario() -> None:
         namespaces = await Namespaces.create()

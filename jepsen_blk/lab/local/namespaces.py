@@ -65,7 +65,7 @@ class LocalProcess:
     async def kill(self) -> None:
         """Kill it and wait until it is gone."""
         if self.running:
-            _kill_children(self._process.pid)
+            _kill_below(self._process.pid)
             _signal(self._process.pid, signal.SIGCONT)  # a frozen nsenter would never see the end
             try:
                 await asyncio.wait_for(self._process.wait(), 5)
@@ -111,7 +111,7 @@ class LocalNode:
         try:
             out, err = await asyncio.wait_for(process.communicate(stdin.encode()), timeout_s)
         except BaseException as error:
-            _kill_children(process.pid)
+            _kill_below(process.pid)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -259,9 +259,14 @@ class Namespaces:
                 await process.kill()
 
 
-def _kill_children(pid: int) -> None:
-    """Kill what nsenter runs: the signal cannot go through nsenter, which only waits."""
+def _kill_below(pid: int) -> None:
+    """Kill what nsenter runs and what that has started: no signal goes through nsenter, which only waits.
+
+    A process that was left would hold the pipes open, and the end would not be seen before its own.
+    """
     for child in _children(pid):
+        _signal(child, signal.SIGSTOP)  # it starts nothing more
+        _kill_below(child)
         _signal(child, signal.SIGKILL)
 
 

@@ -8,11 +8,14 @@ family `ip`, and no queue here loses on purpose, so that ARP goes on: a path doe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jepsen_blk.errors import LabError
+from jepsen_blk.lab.deeds import OUR_QDISCS, NftTable, RootQdisc, undo
+from jepsen_blk.lab.ledger import Ledger, NoLedger
 from jepsen_blk.lab.paths import Direction, Dropped, Echoes, Impairment, Latency, Loss, Path_, RateLimit
 from jepsen_blk.lab.seams import Node
 
@@ -20,7 +23,6 @@ _PROBE_TIMEOUT_S = 0.5
 _PROBE_ECHOES = 3
 _ECHO = Path(__file__).with_name("echo.py")
 _ECHO_TIMEOUT_S = 10.0
-_OUR_QDISCS = ("tbf", "netem")
 _QUEUE_S = 0.4
 _SMALLEST_QUEUE_BYTES = 128 << 10
 _BURST_S, _BURST_BYTES = 0.01, (3 << 10, 16 << 10)
@@ -47,16 +49,20 @@ class Route:
 
 
 class CommandNetwork:
-    """Cuts, impairs, resets and probes paths with commands on the nodes."""
+    """Cuts, impairs, resets and probes paths with commands on the nodes.
 
-    def __init__(self, routes: Mapping[tuple[str, Path_], Route]) -> None:
+    The ledger is for nodes that outlive the controller.
+    """
+
+    def __init__(self, routes: Mapping[tuple[str, Path_], Route], ledger: Ledger | None = None) -> None:
         self._routes = dict(routes)
+        self._ledger = ledger or NoLedger()
 
     async def cut(self, node: str, path: Path_, direction: Direction = Direction.BOTH) -> None:
         """Drop every packet of the path in that direction."""
         route = self._route(node, path)
         for receiver, sender in _hops(route, direction):
-            await _drop(receiver, sender, _table(node, path), "")
+            await _drop(self._ledger, receiver, sender, _table(node, path), "")
 
     async def hide_ends(self, node: str, path: Path_) -> None:
         """Let everything pass but FIN and RST of the node, at once: none slips through in between.
@@ -65,23 +71,28 @@ class CommandNetwork:
         """
         route, table = self._route(node, path), _table(node, path)
         for far in route.far:
-            await _drop(far, route.near, table, _ENDS, afresh=True)
-        await route.near.node.run(["nft", "-f", "-"], stdin=_without(table))
+            await _drop(self._ledger, far, route.near, table, _ENDS, afresh=True)
+        await undo(route.near.node, table)
+        await self._ledger.strike(route.near.node, table)
 
     async def impair(self, node: str, path: Path_, impairment: Impairment) -> None:
         """Make the path worse without cutting it; raises LabError where the kernel cannot."""
-        await _impair(self._route(node, path), impairment, _table(node, path))
+        await _impair(self._ledger, self._route(node, path), impairment, _table(node, path))
 
     async def heal(self, node: str, path: Path_) -> None:
         """Undo `cut`, `impair` and `hide_ends`; no error if there is nothing to undo."""
         route = self._route(node, path)
         table = _table(node, path)
         for end in (route.near, *route.far):
-            await end.node.run(["nft", "-f", "-"], stdin=_without(table))
+            await undo(end.node, table)
+            await self._ledger.strike(end.node, table)
         device = await _device(route)
         shown = await route.near.node.run(["tc", "-j", "qdisc", "show", "dev", device])
-        if any(qdisc.get("root") and qdisc["kind"] in _OUR_QDISCS for qdisc in json.loads(shown.stdout)):
-            await route.near.node.run(["tc", "qdisc", "del", "dev", device, "root"])
+        roots = [qdisc["kind"] for qdisc in json.loads(shown.stdout) if qdisc.get("root")]
+        for queue in (RootQdisc(device, kind) for kind in OUR_QDISCS):
+            if queue.qdisc in roots:
+                await undo(route.near.node, queue)
+            await self._ledger.strike(route.near.node, queue)
 
     async def reset(self, node: str, path: Path_) -> int:
         """Kill the node's established connections on the path; return how many there were."""
@@ -133,35 +144,28 @@ async def why_not(node: Node, impairment: Impairment) -> str:
     """Say why the node's kernel cannot impair a path like that, as seen on its loopback; empty if it can."""
     loopback = End(node, "127.0.0.1")
     try:
-        await _impair(Route(loopback, (loopback,)), impairment, "jepsen_blk_why_not")
+        await _impair(NoLedger(), Route(loopback, (loopback,)), impairment, NftTable("jepsen_blk_why_not"))
     except LabError as error:
         return str(error)
     return ""
 
 
-async def _impair(route: Route, impairment: Impairment, table: str) -> None:
+async def _impair(ledger: Ledger, route: Route, impairment: Impairment, table: NftTable) -> None:
     match impairment:
         case Loss(percent):
             for receiver, sender in _hops(route, Direction.BOTH):
-                await _drop(receiver, sender, table, f"numgen random mod 10000 < {round(percent * 100)}")
+                await _drop(ledger, receiver, sender, table, f"numgen random mod 10000 < {round(percent * 100)}")
         case RateLimit(mbit_per_s):
             bytes_per_s = mbit_per_s * 125_000
             queue = max(_SMALLEST_QUEUE_BYTES, round(bytes_per_s * _QUEUE_S))
             burst = min(max(round(bytes_per_s * _BURST_S), _BURST_BYTES[0]), _BURST_BYTES[1])
-            rate = ["tbf", "rate", f"{round(mbit_per_s * 1000)}kbit", "burst", str(burst)]
-            await _queue(route, [*rate, "limit", str(queue)])
+            rate = ["rate", f"{round(mbit_per_s * 1000)}kbit", "burst", str(burst)]
+            await _queue(ledger, route, "tbf", [*rate, "limit", str(queue)])
         case Latency(delay_ms, jitter_ms, reorder_percent, duplicate_percent):
-            late = [
-                "netem",
-                "limit",
-                str(_MOST_DELAYED_PACKETS),
-                "delay",
-                f"{delay_ms:g}ms",
-                f"{jitter_ms:g}ms",
-            ]
+            late = ["limit", str(_MOST_DELAYED_PACKETS), "delay", f"{delay_ms:g}ms", f"{jitter_ms:g}ms"]
             late += ["reorder", f"{reorder_percent:g}%"] if reorder_percent else []
             late += ["duplicate", f"{duplicate_percent:g}%"] if duplicate_percent else []
-            await _queue(route, late)
+            await _queue(ledger, route, "netem", late)
 
 
 async def _connections(route: Route, *options: str) -> list[str]:
@@ -174,9 +178,13 @@ async def _connections(route: Route, *options: str) -> list[str]:
     return lines
 
 
-async def _queue(route: Route, qdisc: list[str]) -> None:
+async def _queue(
+    ledger: Ledger, route: Route, kind: Literal["tbf", "netem"], options: Sequence[str]
+) -> None:
     """Have what the near end sends wait in a queue of that kind."""
-    await route.near.node.run(["tc", "qdisc", "replace", "dev", await _device(route), "root", *qdisc])
+    device = await _device(route)
+    await ledger.enter(route.near.node, RootQdisc(device, kind))
+    await route.near.node.run(["tc", "qdisc", "replace", "dev", device, "root", kind, *options])
 
 
 async def _device(route: Route) -> str:
@@ -194,36 +202,35 @@ def _hops(route: Route, direction: Direction) -> Iterator[tuple[End, End]]:
             yield route.near, far
 
 
-async def _drop(receiver: End, sender: End, table: str, which: str, *, afresh: bool = False) -> None:
+async def _drop(
+    ledger: Ledger, receiver: End, sender: End, table: NftTable, which: str, *, afresh: bool = False
+) -> None:
     """Drop what comes from the sender: all of it, or `which`; `afresh`: in place of what was dropped."""
     rules = (
-        f"{_without(table) if afresh else ''}table ip {table} {{\n"
+        f"{table.removal if afresh else ''}\n"
+        f"table ip {table.table} {{\n"
         "  chain input {\n"
         "    type filter hook input priority 0; policy accept;\n"
         f"    ip saddr {sender.address} ip daddr {receiver.address} {which} counter drop\n"
         "  }\n"
         "}\n"
     )
+    await ledger.enter(receiver.node, table)
     await receiver.node.run(["nft", "-f", "-"], stdin=rules)
 
 
-async def _dropped_at(end: End, table: str) -> int:
+async def _dropped_at(end: End, table: NftTable) -> int:
     """Add up what the counters of the table's rules say; 0 where there is no such table."""
     shown = await end.node.run(["nft", "-j", "list", "ruleset"])
     rules = (item["rule"] for item in json.loads(shown.stdout)["nftables"] if "rule" in item)
     return sum(
         int(part["counter"]["packets"])
         for rule in rules
-        if rule["table"] == table
+        if rule["table"] == table.table
         for part in rule["expr"]
         if "counter" in part
     )
 
 
-def _without(table: str) -> str:
-    """Delete a table; an empty declaration first makes that succeed whether or not it stood."""
-    return f"table ip {table} {{}}\ndelete table ip {table}\n"
-
-
-def _table(node: str, path: Path_) -> str:
-    return f"jepsen_blk_{node}_{path.value}"
+def _table(node: str, path: Path_) -> NftTable:
+    return NftTable(f"jepsen_blk_{node}_{path.value}")

@@ -118,14 +118,8 @@ class LocalNode:
             if isinstance(error, TimeoutError):
                 raise LabError(f"node {self._name}: {argv[0]} took more than {timeout_s:g} s") from error
             raise
-        done = Completed(
-            tuple(argv), process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
-        )
-        if done.code != 0:
-            raise LabError(
-                f"node {self._name}: {' '.join(argv)} ended with {done.code}: {done.stderr.strip() or '-'}"
-            )
-        return done
+        said = out.decode(errors="replace"), err.decode(errors="replace")
+        return Completed(tuple(argv), process.returncode or 0, *said).require_success(self._name)
 
     async def start(
         self,

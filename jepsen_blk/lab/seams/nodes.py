@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Direction, Dropped, Echoes, Impairment, Path_
 
 
@@ -18,6 +19,13 @@ class Completed:
     code: int
     stdout: str
     stderr: str
+
+    def require_success(self, node: str) -> Completed:
+        """Return it; raise LabError, with what the command said, if it exited non-zero."""
+        if self.code != 0:
+            said = self.stderr.strip() or "-"
+            raise LabError(f"node {node}: {' '.join(self.argv)} ended with {self.code}: {said}")
+        return self
 
 
 class Process(Protocol):

@@ -43,6 +43,7 @@ OPTIONAL = {
     "chromium": ("chromium", "make test"),
     "qemu-io": ("qemu-utils", "make test"),
     "qemu-img": ("qemu-utils", "make test"),
+    "sshd": ("openssh-server", "make test"),
 }
 """Commands that a test does without: the Debian package of each, and what wants it."""
 

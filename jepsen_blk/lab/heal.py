@@ -55,7 +55,9 @@ async def _look(node: Node, entry: Entry) -> Found:
 
 def _named(others: list[Unrecognised]) -> Iterator[Found]:
     for other in others:
-        yield Found(f"NOT run, no entry of ours: {other.path}: {other.why}; look at it, then remove it", ok=False)
+        yield Found(
+            f"NOT run, no entry of ours: {other.path}: {other.why}; look at it, then remove it", ok=False
+        )
 
 
 def _words(entry: Entry) -> str:

@@ -154,7 +154,9 @@ async def _impair(ledger: Ledger, route: Route, impairment: Impairment, table: N
     match impairment:
         case Loss(percent):
             for receiver, sender in _hops(route, Direction.BOTH):
-                await _drop(ledger, receiver, sender, table, f"numgen random mod 10000 < {round(percent * 100)}")
+                await _drop(
+                    ledger, receiver, sender, table, f"numgen random mod 10000 < {round(percent * 100)}"
+                )
         case RateLimit(mbit_per_s):
             bytes_per_s = mbit_per_s * 125_000
             queue = max(_SMALLEST_QUEUE_BYTES, round(bytes_per_s * _QUEUE_S))
@@ -178,9 +180,7 @@ async def _connections(route: Route, *options: str) -> list[str]:
     return lines
 
 
-async def _queue(
-    ledger: Ledger, route: Route, kind: Literal["tbf", "netem"], options: Sequence[str]
-) -> None:
+async def _queue(ledger: Ledger, route: Route, kind: Literal["tbf", "netem"], options: Sequence[str]) -> None:
     """Have what the near end sends wait in a queue of that kind."""
     device = await _device(route)
     await ledger.enter(route.near.node, RootQdisc(device, kind))

@@ -48,7 +48,7 @@ class Ledger(Protocol):
         """Write a deed down before it is done; raises LabError when the node could not."""
 
     async def strike(self, node: Node, deed: Deed) -> None:
-        """See that a deed is undone and remove its entry, if there is one; raises LabError where it stands."""
+        """See that a deed is undone and remove its entry, if any; raises LabError where it stands."""
 
 
 class NoLedger:
@@ -103,7 +103,7 @@ class NodeLedger:
         await node.run(["sh", "-c", _ENTER, "sh", str(self._folder), file, text])
 
     async def strike(self, node: Node, deed: Deed) -> None:
-        """See that a deed is undone and remove its entry, if there is one; raises LabError where it stands."""
+        """See that a deed is undone and remove its entry, if any; raises LabError where it stands."""
         if await deed.stands(node):
             raise LabError(f"node {node.name}: {deed}: it still stands after it was undone")
         await node.run(["rm", "-f", "--", str(self._folder / (deed.name + _SUFFIX))])

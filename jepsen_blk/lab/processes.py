@@ -1,6 +1,6 @@
 """Processes of a node that is reached by commands: named by number and start time, since numbers come again.
 
-A signal that is sent later, by another controller perhaps, must not hit a stranger that has the number by then.
+A signal that is sent later, by another controller perhaps, must not hit a stranger with the same number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ set -- "$1" "$2" "$3" ${stat##*) }
 [ "${23}" = "$2" ] || exit 0
 kill -s "$3" "$1" || [ ! -e "/proc/$1" ]
 """
-"""The fields after the last parenthesis begin with the third one, which is $4 then; the start time is the 22nd."""
+"""After the last parenthesis comes the third field, which is $4 then; the start time is the 22nd."""
 _STATE, _STARTED = 0, 19
 
 
@@ -30,7 +30,7 @@ class ProcessId:
 
 
 def parse_stat(line: str) -> tuple[ProcessId, str]:
-    """Return the process and the letter of its state; raises LabError for what is no line of /proc/PID/stat."""
+    """Return the process and the letter of its state; raises LabError for another line."""
     fields = line.rpartition(") ")[2].split()
     try:
         return ProcessId(int(line.split()[0]), int(fields[_STARTED])), fields[_STATE]

@@ -106,15 +106,15 @@ class Connection:
         host = self._host
         if isinstance(error, paramiko.BadHostKeyException):
             return UserError(
-                f"the host key of {self._place} has changed: it shows {_print(error.key)}, and {host.known_hosts} "
-                f"has {_print(error.expected_key)}; if the host was installed anew, "
+                f"the host key of {self._place} has changed: it shows {_print(error.key)}, and "
+                f"{host.known_hosts} has {_print(error.expected_key)}; if the host was installed anew, "
                 f"run: ssh-keygen -R '{host.known_as}' -f {host.known_hosts}, then add its new key"
             )
         if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
             tried = f"the key {host.key}" if host.key else "the agent's keys and those in ~/.ssh"
             return UserError(
-                f"{self._place} refuses {host.user} with {tried}; add the public key to authorized_keys there, "
-                "or name another key in the inventory"
+                f"{self._place} refuses {host.user} with {tried}; add the public key to authorized_keys "
+                "there, or name another key in the inventory"
             )
         return self._unreachable(f"{error or type(error).__name__}{f': {said}' if said else ''}")
 
@@ -151,7 +151,7 @@ class _RefuseUnknown(paramiko.MissingHostKeyPolicy):
 
 
 class _Proxy:
-    """A command whose standard streams are a connection, behind a socket that can be waited for and closed."""
+    """A command whose standard streams are a connection, behind a socket that can be closed."""
 
     def __init__(self, argv: tuple[str, ...]) -> None:
         self.socket, theirs = socket.socketpair()
@@ -159,7 +159,11 @@ class _Proxy:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    argv, stdin=theirs, stdout=theirs, stderr=self._said, start_new_session=True
+                    argv,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=self._said,
+                    start_new_session=True,
                 )
             except OSError as error:
                 self.socket.close()
@@ -191,7 +195,8 @@ def _load_key(host: Host) -> paramiko.PKey | None:
         return paramiko.PKey.from_path(host.key)
     except (paramiko.PasswordRequiredException, TypeError) as error:
         raise UserError(
-            f"the key {host.key} of node {host.name} is encrypted; run: ssh-add {host.key}, and leave `key` out"
+            f"the key {host.key} of node {host.name} is encrypted; run: ssh-add {host.key}, "
+            "and leave `key` out"
         ) from error
     except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, OSError, ValueError) as error:
         raise UserError(f"the key {host.key} of node {host.name} cannot be used: {error}") from error

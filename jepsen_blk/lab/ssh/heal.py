@@ -1,4 +1,4 @@
-"""Heal hosts over SSH, all at once, and tell of each in turn; one that cannot be reached keeps no other waiting."""
+"""Heal hosts over SSH, all at once; one that cannot be reached keeps no other from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jepsen_blk.lab.ssh.node import SshNode
 
 
 async def heal_hosts(hosts: Sequence[Host], say: Callable[[str], None], *, dry_run: bool = False) -> bool:
-    """Undo what the hosts' ledgers have and say so, a line each; return whether nothing is left for a person."""
+    """Undo what the hosts' ledgers have and say so, a line each; return whether all is well."""
     results = await asyncio.gather(*(_heal(host, dry_run=dry_run) for host in hosts))
     for host, found in zip(hosts, results, strict=True):
         for one in found or [Found("nothing to heal")]:

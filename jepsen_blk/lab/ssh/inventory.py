@@ -132,7 +132,7 @@ def _named(text: str) -> list[str]:
 def _looked_up(path: Path, name: str, found: paramiko.SSHConfigDict) -> Host:
     address, port = found["hostname"], int(found.get("port", paramiko.config.SSH_PORT))
     user = found.get("user") or getpass.getuser()
-    keys = found.get("identityfile", [])
+    keys = list(found.get("identityfile", ()))
     files = found.get("userknownhostsfile", "").split()
     known_hosts = files[0].strip('"') if files and files[0] not in _NO_FILE else str(_KNOWN_HOSTS)
     proxy = shlex.split(found.get("proxycommand", ""))

@@ -1,8 +1,8 @@
 """A node that is reached over SSH; implements lab.seams.Node.
 
 Closing a channel does not end what it started: sshd leaves that running. So every command is bounded on the
-node itself, by `timeout`, and what is started for long tells its process id first, by which it is ended over any
-connection. A command whose connection is lost is never repeated: it may have been done.
+node itself, by `timeout`, and what is started for long tells its process id first, by which it is
+ended over any connection. A command whose connection is lost is never repeated: it may have been done.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class SshNode:
     async def run(self, argv: Sequence[str], *, stdin: str = "", timeout_s: float = 10.0) -> Completed:
         """Run a command to its end; raise LabError when it exits non-zero or takes too long.
 
-        A caller that is cancelled gets that only when the command has ended, so that what undoes it comes after.
+        A caller that is cancelled waits for the command's end, so that what undoes it comes after.
         """
         bounded = ["timeout", "-k", "1", f"{timeout_s:g}", *argv]
         talk = asyncio.ensure_future(

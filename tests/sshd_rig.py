@@ -6,6 +6,7 @@ is left when the rig is closed. Root's sshd wants /run/sshd to exist; another us
 
 import contextlib
 import getpass
+import json
 import os
 import signal
 import socket
@@ -36,7 +37,8 @@ class Sshd:
         (folder / "authorized_keys").write_text(self.key.with_suffix(".pub").read_text())
         self.config = folder / "sshd_config"
         self.config.write_text(
-            f"HostKey {self.host_key}\nAuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
+            f"HostKey {self.host_key}\nAuthorizedKeysFile {folder}/authorized_keys\n"
+            "StrictModes no\nUsePAM no\n"
             f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nSetEnv PATH={path}\n"
             + (f"ForceCommand {command}\n" if command else "")
         )
@@ -68,9 +70,7 @@ class Sshd:
             "known_hosts": str(self.known_hosts),
             **more,
         }
-        lines = (
-            f"{key} = {"true" if value is True else repr(value)}' for key, value in given.items()
-        )
+        lines = (f"{key} = {json.dumps(value)}" for key, value in given.items())
         return f"[nodes.{name}]\n" + "\n".join(lines) + "\n"
 
     @property

@@ -1,4 +1,4 @@
-"""What a killed controller leaves on a node behind a real sshd is undone from its ledger, and nothing else is."""
+"""What a killed controller leaves on a node behind sshd is undone from its ledger, and nothing else is."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ def test_what_a_killed_controller_left_is_undone_and_then_there_is_nothing(tmp_p
 
 async def healed_after_sigkill(network: CommandNetwork, inventory: Path) -> None:
     assert await network.reachable("x", Path_.STORAGE)
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220 - it starts at once
         [sys.executable, "-c", CONTROLLER, str(inventory)], stdout=subprocess.PIPE, text=True
     ) as controller:
         assert controller.stdout is not None

@@ -40,6 +40,18 @@ ROOMS = {
         *(*BASE, "jepsen_blk", "jepsen_blk.spec", "jepsen_blk.storage", "jepsen_blk.history"),
         "workloads",
     ),
+    "jepsen_blk.lab.processes": ("jepsen_blk.errors", "jepsen_blk.lab.seams"),
+    "jepsen_blk.lab.deeds": ("jepsen_blk.lab.processes", "jepsen_blk.lab.seams"),
+    "jepsen_blk.lab.ledger": (
+        *("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.lab.deeds", "jepsen_blk.lab.seams"),
+    ),
+    "jepsen_blk.lab.heal": (
+        *("jepsen_blk.errors", "jepsen_blk.lab.deeds", "jepsen_blk.lab.ledger", "jepsen_blk.lab.seams"),
+    ),
+    "jepsen_blk.lab.ssh": (
+        *("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.lab.seams", "jepsen_blk.lab.processes"),
+        *("jepsen_blk.lab.deeds", "jepsen_blk.lab.ledger", "jepsen_blk.lab.heal"),
+    ),
     "jepsen_blk.handoff": (*BASE, "jepsen_blk.spec", "jepsen_blk.lab.seams"),
     "workloads": (
         *(*BASE, "jepsen_blk.spec", "jepsen_blk.history", "jepsen_blk.lab.seams"),

@@ -117,7 +117,7 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
         yield made
 
 
-def entry_of(deed: FrozenProcess, **other: object) -> str:
+def entry_of(deed: FrozenProcess, /, **other: object) -> str:
     words = {"pid": deed.pid, "started_ticks": deed.started_ticks, "kind": deed.kind}
     entry = {"deed": words, "what": "", "run": "r", "done_at": "2026-01-31T12:00:00Z", "undo": deed.undo}
     return json.dumps({**entry, **other})
@@ -126,20 +126,26 @@ def entry_of(deed: FrozenProcess, **other: object) -> str:
 @pytest.mark.usefixtures("sshd")
 def test_a_frozen_process_goes_on_and_a_stranger_with_its_number_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen(["sh", "-c", "kill -STOP $$; echo on"], stdout=subprocess.PIPE) as process:
-        stat = Path(f"/proc/{process.pid}/stat")
-        while parse_stat(stat.read_text())[1] != "T":
-            pass
-        found, _ = parse_stat(stat.read_text())
-        for ticks in (found.started_ticks + 1, found.started_ticks):
-            deed = FrozenProcess(found.pid, ticks)
-            (tmp_path / f"ledger/{deed.name}.json").write_text(entry_of(deed))
-            code, (line,) = heal(tmp_path / "lab.toml")
-            assert code == 0
-            stranger = ticks != found.started_ticks
-            assert line.startswith("x: gone already: " if stranger else "x: undone: ")
-            assert (parse_stat(stat.read_text())[1] == "T") == stranger or not stranger
-        assert process.stdout is not None
-        assert process.stdout.read() == b"on\n"
+        try:
+            frozen_process_is_healed(process.pid, tmp_path)
+            assert process.stdout is not None
+            assert process.stdout.read() == b"on\n"
+        finally:
+            process.kill()
+
+
+def frozen_process_is_healed(pid: int, tmp_path: Path) -> None:
+    stat = Path(f"/proc/{pid}/stat")
+    while parse_stat(stat.read_text())[1] != "T":
+        pass
+    found, _ = parse_stat(stat.read_text())
+    for ticks, said in (found.started_ticks + 1, "x: gone already: "), (found.started_ticks, "x: undone: "):
+        assert parse_stat(stat.read_text())[1] == "T"
+        deed = FrozenProcess(pid, ticks)
+        (tmp_path / f"ledger/{deed.name}.json").write_text(entry_of(deed))
+        code, (line,) = heal(tmp_path / "lab.toml")
+        assert line.startswith(said)
+        assert code == 0
 
 
 @pytest.mark.usefixtures("sshd")

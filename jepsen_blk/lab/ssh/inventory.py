@@ -58,7 +58,7 @@ class _Table(BaseModel):
     known_hosts: Path = _KNOWN_HOSTS
     sudo: bool = False
     proxy_command: tuple[str, ...] = ()
-    ledger: Annotated[PurePosixPath, Field(pattern="^/")] = LEDGER
+    ledger: Annotated[str, Field(pattern="^/")] = str(LEDGER)
 
 
 class _Inventory(BaseModel):
@@ -104,8 +104,9 @@ def _from_toml(path: Path, text: str) -> dict[str, Host]:
         known_hosts = path.parent / table.known_hosts.expanduser()
         words = {"%h": table.host, "%p": str(table.port), "%r": table.user}
         proxy = tuple(words.get(part, part) for part in table.proxy_command)
+        ledger = PurePosixPath(table.ledger)
         hosts[name] = Host(
-            *(name, table.host, table.port, table.user, key, known_hosts, table.sudo, proxy, table.ledger)
+            *(name, table.host, table.port, table.user, key, known_hosts, table.sudo, proxy, ledger)
         )
     return hosts
 

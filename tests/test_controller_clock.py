@@ -26,6 +26,7 @@ ITS_USES = {
     "jepsen_blk.store": "the name of a run's directory",
     "jepsen_blk.lab.local.qemu": "the age of QEMU's events",
     "jepsen_blk.lab.echo": "the age of a packet",
+    "jepsen_blk.lab.ledger": "when a deed was done, for who heals it",
     "workloads.agent.wall_clock": "the guest's, which a fault sets",
 }
 WALL_CLOCK = {"time", "time_ns", "now", "utcnow", "today", "gmtime", "localtime", "strftime"}

@@ -11,6 +11,7 @@ import pytest
 from agent_rig import WAIT_S
 from fake_lab import PreparedFakeLab
 from histories import read, write
+from quiet_fault import Quiet
 
 from jepsen_blk import controller, doctor
 from jepsen_blk.cli import main
@@ -21,8 +22,6 @@ from jepsen_blk.replay import load_repeated
 from jepsen_blk.spec import Spec, load_spec, make_spec
 from nemesis import schedule
 from nemesis.catalogue import FAULTS
-from nemesis.fault import Stage
-from nemesis.overlap import Ground
 from nemesis.plan import read_plan
 
 SCHEDULE = {
@@ -33,34 +32,6 @@ SCHEDULE = {
         {"fault": "silent", "after_s": 0},
     ],
 }
-
-
-@dataclass
-class Quiet:
-    """A fault that does nothing."""
-
-    name = "quiet"
-    level: int = 0
-
-    def upsets(self) -> frozenset[Ground]:
-        return frozenset()
-
-    def rests_on(self) -> frozenset[Ground]:
-        return frozenset()
-
-    async def setup(self, stage: Stage) -> None: ...
-
-    async def inject(self, stage: Stage) -> None: ...
-
-    async def prove(self, stage: Stage) -> str:
-        return f"level {self.level}"
-
-    async def dwell(self, stage: Stage) -> None: ...
-
-    async def heal(self, stage: Stage) -> None: ...
-
-    async def prove_healed(self, stage: Stage) -> str:
-        return "well"
 
 
 @dataclass

@@ -12,6 +12,7 @@ from command_line import only_line
 from command_line import run as run_program
 from fake_lab import FakeLab, PreparedFakeLab
 from histories import read, write
+from quiet_fault import Quiet
 from shrink_rig import step
 
 from jepsen_blk import controller, doctor
@@ -23,40 +24,11 @@ from jepsen_blk.shrink.subject import Begun, load_subject, played
 from jepsen_blk.spec import Spec, load_spec, make_spec
 from nemesis.catalogue import FAULTS
 from nemesis.fault import NotProven, Stage
-from nemesis.overlap import Ground
 from nemesis.plan import write_plan
 from nemesis.schedule import make_plan
 
 HEALTHY = (write(1, 0, 90, 7), write(2, 100, 200, 7), read(2, 300, 310, 7))
 STALE = read(1, 400, 410, 7)
-
-
-@dataclass
-class Quiet:
-    """A fault that does nothing."""
-
-    name = "quiet"
-    level: int = 0
-
-    def upsets(self) -> frozenset[Ground]:
-        return frozenset()
-
-    def rests_on(self) -> frozenset[Ground]:
-        return frozenset()
-
-    async def setup(self, stage: Stage) -> None: ...
-
-    async def inject(self, stage: Stage) -> None: ...
-
-    async def prove(self, stage: Stage) -> str:
-        return f"level {self.level}"
-
-    async def dwell(self, stage: Stage) -> None: ...
-
-    async def heal(self, stage: Stage) -> None: ...
-
-    async def prove_healed(self, stage: Stage) -> str:
-        return "well"
 
 
 class Harmful(Quiet):

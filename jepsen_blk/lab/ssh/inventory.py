@@ -74,8 +74,10 @@ def read_inventory(path: Path) -> dict[str, Host]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the inventory cannot be read: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: the inventory cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the inventory cannot be read: it is not UTF-8") from error
     hosts = _from_toml(path, text) if path.suffix == ".toml" else _from_openssh(path, text)
     for host in hosts.values():
         if host.key is not None and not host.key.is_file():

@@ -12,8 +12,9 @@ from resource import RUSAGE_SELF, getrusage
 from time import monotonic_ns
 
 from jepsen_blk.stamp import BLOCK_BYTES
-from workloads.agent.engine import Engine
+from workloads.agent.engine import MOST_SLOTS, Engine
 from workloads.agent.link import Outbox
+from workloads.agent.machine import LinuxMachine
 from workloads.agent.register import Register
 
 WORKLOAD = {
@@ -29,7 +30,7 @@ SECONDS = 2
 
 def measure(path: str, depth: int) -> None:
     outbox = Outbox()
-    engine = Engine(path, outbox, 1, 0)
+    engine = Engine(LinuxMachine(path).open_disk(MOST_SLOTS), monotonic_ns, outbox, 1, 0)
     engine.start(Register(Random(1), WORKLOAD), depth, False)
     begin_ns, begin = monotonic_ns(), getrusage(RUSAGE_SELF)
     while monotonic_ns() - begin_ns < SECONDS * 10**9:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from jepsen_blk import clock
 from jepsen_blk.follow import LOST_POWER, Follower, describe
 from jepsen_blk.history.events import EventLog
 from jepsen_blk.report.view import View
@@ -61,6 +61,6 @@ async def _check(spec: Spec, follower: Follower, events: EventLog, view: View, s
 
 def _look(follower: Follower) -> float:
     """Check what has come; return the processor time that it took."""
-    begin_s = time.thread_time()
+    begin_s = clock.thread_time()
     follower.catch_up()
-    return time.thread_time() - begin_s
+    return clock.thread_time() - begin_s

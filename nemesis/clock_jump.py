@@ -7,7 +7,6 @@ change.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, ConfigDict, Field, InstanceOf
 from pydantic.json_schema import SkipJsonSchema
 
+from jepsen_blk import clock
 from jepsen_blk.history.record import PENDING
 from jepsen_blk.lab.seams import Guest
 from nemesis.fault import SETTLE_S, NotProven, Stage, require_running, require_working
@@ -62,12 +62,12 @@ class Stamps:
 
     def begin(self) -> None:
         """Count from now on."""
-        self._begun_ns, self._begun_at_ns = self._newest_ns, time.monotonic_ns()
+        self._begun_ns, self._begun_at_ns = self._newest_ns, clock.monotonic_ns()
 
     def require_in_order(self) -> str:
         """Say how far the stamps have gone; raise NotProven if time does not go on in them as here."""
         went_s = (self._newest_ns - self._begun_ns) / 1e9
-        took_s = (time.monotonic_ns() - self._begun_at_ns) / 1e9
+        took_s = (clock.monotonic_ns() - self._begun_at_ns) / 1e9
         if self._backward or not 0 < went_s <= took_s + _SLACK_S:
             back = ", and backward," if self._backward else ""
             raise NotProven(f"the history's stamps went on by {went_s:.1f} s{back} in {took_s:.1f} s")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from jepsen_blk import clock
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState, MigrationPhase
 from nemesis.fault import NotProven, Stage, require_running, require_working
@@ -113,7 +113,7 @@ class MigrateCancel:
 
     async def _reach(self, stage: Stage, point: float) -> None:
         """Return once that part of the memory is copied."""
-        deadline = time.monotonic() + _COPY_TIMEOUT_S
+        deadline = clock.monotonic() + _COPY_TIMEOUT_S
         while True:
             progress = await stage.lab.hypervisor.progress(self._source)
             self._copied = max(self._copied, progress.copied)
@@ -121,14 +121,14 @@ class MigrateCancel:
                 raise NotProven(f"the migration was {progress.phase.value} before it could be broken off")
             if self._copied >= point:
                 return
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise NotProven(f"only {self._copied:.0%} of the memory was copied in {_COPY_TIMEOUT_S:g} s")
             await asyncio.sleep(_POLL_S)
 
     async def _wait_gone(self, stage: Stage) -> None:
         """Return once the destination's hypervisor has ended, as it does when it hears of the end."""
-        deadline = time.monotonic() + _END_TIMEOUT_S
+        deadline = clock.monotonic() + _END_TIMEOUT_S
         while (left := await stage.lab.hypervisor.state(self._destination)) is not GuestState.ABSENT:
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise NotProven(f"the destination {self._destination} is still {left.value}")
             await asyncio.sleep(_POLL_S)

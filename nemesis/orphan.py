@@ -11,12 +11,12 @@ send it for minutes. Only a storage that shuts the node out, or power taken from
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from jepsen_blk import clock
 from jepsen_blk.lab.paths import Direction, Path_
 from jepsen_blk.stamp import BLOCK_BYTES
 from nemesis.fault import (
@@ -109,29 +109,29 @@ class Orphan:
         await asyncio.sleep(SETTLE_S)  # the last answers are acknowledged
         before = (await network.dropped(self._node, Path_.STORAGE)).out
         await stage.guest.run({**stage.workload, **_ONE_WRITE})
-        deadline = time.monotonic() + _SENT_TIMEOUT_S
+        deadline = clock.monotonic() + _SENT_TIMEOUT_S
         # What was dropped may be no more than a sign of life, what is unacknowledged be on its way still.
         while (
             await network.dropped(self._node, Path_.STORAGE)
         ).out == before or await network.unacknowledged_bytes(self._node, Path_.STORAGE) < BLOCK_BYTES:
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise NotProven(f"the guest on {self._node} sent nothing within {_SENT_TIMEOUT_S:g} s")
             await asyncio.sleep(_POLL_S)
         await hypervisor.kill(self._node)
-        self._killed_ns = time.monotonic_ns()
+        self._killed_ns = clock.monotonic_ns()
         await require_absent(stage, self._node)
         await self._cut.require_cut(stage, Direction.BOTH)
 
     async def _wait_received(self, stage: Stage, before: int) -> None:
         """Wait for what the kernel sends, and for its end at the storage."""
-        deadline = time.monotonic() + _ARRIVE_TIMEOUT_S
+        deadline = clock.monotonic() + _ARRIVE_TIMEOUT_S
         while (await stage.lab.storage.stats())["received"] == before:
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise NotProven(
                     f"nothing of {self._node} came within {_ARRIVE_TIMEOUT_S:g} s of its path's healing"
                 )
             await asyncio.sleep(_POLL_S)
-        after_s = (time.monotonic_ns() - self._killed_ns) / 1e9
+        after_s = (clock.monotonic_ns() - self._killed_ns) / 1e9
         await asyncio.sleep(SETTLE_S)
         count = (await stage.lab.storage.stats())["received"] - before
         self._late = (

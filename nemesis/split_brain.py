@@ -7,12 +7,12 @@ source out, prevents it. The tester sees it by the guest's own numbers: two vers
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from jepsen_blk import clock
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import NotProven, Stage, let_run, require_absent, require_running, require_working
 from nemesis.overlap import Ground
@@ -49,7 +49,7 @@ class SplitBrain:
 
     async def prove(self, stage: Stage) -> str:
         """Two guests have numbered different operations alike, or the storage has shut the second one out."""
-        deadline = time.monotonic() + _SEEN_TIMEOUT_S
+        deadline = clock.monotonic() + _SEEN_TIMEOUT_S
         while True:
             # First, since a frame of an earlier second guest may only now be seen to contradict.
             state = await stage.lab.hypervisor.state(self._source)
@@ -59,7 +59,7 @@ class SplitBrain:
                 raise NotProven(f"the guest on {self._source} is {state.value}, not running a second time")
             if stage.guest.second_versions > self._versions:
                 return f"{await require_running(stage)} and on {self._source}: a frame came in two versions"
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise NotProven(f"nothing came of a second guest within {_SEEN_TIMEOUT_S:g} s")
             await asyncio.sleep(_POLL_S)
 

@@ -13,7 +13,8 @@ import pytest
 
 from jepsen_blk.history.record import ROW
 from jepsen_blk.stamp import BLOCK_BYTES
-from workloads.agent.aio import REQUESTS, Aio
+from workloads.agent.aio import Aio
+from workloads.agent.operations import REQUESTS
 from workloads.guest import GuestLink
 from workloads.source import SentWorkload
 

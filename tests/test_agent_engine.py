@@ -3,6 +3,7 @@
 from _random import Random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,7 @@ from agent_rig import RUN, WORKLOAD, FaultyAio, direct_disk
 
 from jepsen_blk.history.record import FOREIGN, INITIAL, PENDING, PHANTOM, ROW, TORN, F, Outcome
 from jepsen_blk.stamp import BLOCK_BYTES, SEQUENCE_BITS, STAMP_BYTES, Stamp, decode_one, encode
-from workloads.agent import engine as engine_module
-from workloads.agent.engine import Engine
+from workloads.agent.engine import MOST_SLOTS, Engine
 from workloads.agent.frames import FrameReader
 from workloads.agent.link import Outbox
 from workloads.agent.register import Register
@@ -27,13 +27,13 @@ class Bench:
     def __init__(self, disk: Path) -> None:
         self.disk = disk
         self.outbox = Outbox()
-        self.engine = Engine(str(disk), self.outbox, RUN, BOOT)
+        self.engine = Engine(FaultyAio.open(str(disk), MOST_SLOTS), monotonic_ns, self.outbox, RUN, BOOT)
         self._reader = FrameReader()
         self._rows = b""
 
     @property
     def aio(self) -> FaultyAio:
-        aio = self.engine._aio
+        aio = self.engine._disk
         assert isinstance(aio, FaultyAio)
         return aio
 
@@ -79,8 +79,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(engine_module, "Aio", FaultyAio)
+def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(direct_disk(tmp_path, BLOCKS))
     yield bench
     bench.engine.close()

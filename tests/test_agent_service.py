@@ -12,24 +12,25 @@ import pytest
 from agent_rig import RUN, WORKLOAD, FaultyAio, direct_disk
 
 from jepsen_blk.history.record import PENDING, ROW, F
-from workloads.agent import engine as engine_module
+from workloads.agent import aio as aio_module
 from workloads.agent import service as service_module
 from workloads.agent import wall_clock as wall_clock_module
 from workloads.agent.__main__ import main
 from workloads.agent.frames import JSON, ROWS, FrameReader
 from workloads.agent.link import Port
-from workloads.agent.service import Agent
+from workloads.agent.machine import LinuxMachine
+from workloads.agent.service import SLICE_NS, Agent
 
 
 class Host:
     """The other end of the port: sends lines, collects frames."""
 
-    def __init__(self, folder: Path, limit_bytes: int = 8 << 20) -> None:
+    def __init__(self, folder: Path, limit_bytes: int = 8 << 20, slice_ns: int = SLICE_NS) -> None:
         self.disk = direct_disk(folder, WORKLOAD["blocks"])
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(folder / "port"))
         listener.listen(1)
-        self.agent = Agent(str(self.disk), Port(str(folder / "port")), limit_bytes)
+        self.agent = Agent(LinuxMachine(str(self.disk)), Port(str(folder / "port")), limit_bytes, slice_ns)
         self.socket, _ = listener.accept()
         self.socket.setblocking(False)
         listener.close()
@@ -212,11 +213,10 @@ def test_an_ack_of_another_boot_is_left(host: Host) -> None:
 
 
 def test_without_acks_the_agent_stops_issuing_at_its_limit_and_goes_on_after_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(service_module, "_SLICE_NS", 0)  # once round a turn, however fast the disk is
     limit_bytes = 64 << 10
-    host = Host(tmp_path, limit_bytes)
+    host = Host(tmp_path, limit_bytes, slice_ns=0)  # once round a turn, however fast the disk is
     host.begin()
     host.until(lambda: host.ask(len(host.messages) + 10, "ping")["unacked_bytes"] >= limit_bytes)
     stuck = host.until(
@@ -282,7 +282,7 @@ def test_one_operation_is_refused_while_the_workload_runs_or_for_no_block(host: 
 def test_a_write_is_issued_beside_one_in_flight_to_its_block_and_the_workload_goes_on_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "Aio", FaultyAio)
+    monkeypatch.setattr(aio_module, "Aio", FaultyAio)
     host = Host(tmp_path)
     host.begin()
     host.ask(3, "quiesce", timeout_s=5)
@@ -302,13 +302,13 @@ def test_a_write_is_issued_beside_one_in_flight_to_its_block_and_the_workload_go
 def test_quiesce_tells_that_something_is_still_in_flight_and_abandon_reports_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "Aio", FaultyAio)
+    monkeypatch.setattr(aio_module, "Aio", FaultyAio)
     monkeypatch.setattr(FaultyAio, "silent", [0])
     host = Host(tmp_path)
     host.begin()
     engine = host.agent._engine
     assert engine is not None
-    host.until(lambda: engine._aio.withheld)  # type: ignore[attr-defined]
+    host.until(lambda: engine._disk.withheld)  # type: ignore[attr-defined]
     reply = host.ask(3, "quiesce", timeout_s=0.1)
     assert (reply["quiet"], reply["in_flight"]) == (False, 1)
     abandoned = host.ask(4, "abandon")

@@ -11,7 +11,8 @@ from agent_rig import direct_disk
 
 from jepsen_blk.stamp import BLOCK_BYTES
 from workloads.agent import aio as aio_module
-from workloads.agent.aio import REQUESTS, Aio
+from workloads.agent.aio import Aio
+from workloads.agent.operations import REQUESTS
 
 SLOTS = 8
 
@@ -26,8 +27,7 @@ def aio(disk: Path) -> Iterator[Aio]:
     fd = os.open(disk, os.O_RDWR | os.O_DIRECT)
     context = Aio(fd, SLOTS)
     yield context
-    context.close()
-    os.close(fd)
+    context.close(0)
 
 
 def put(aio: Aio, *requests: tuple[int, int, int]) -> None:
@@ -111,8 +111,7 @@ def read_only(disk: Path) -> Iterator[Aio]:
     fd = os.open(disk, os.O_RDONLY | os.O_DIRECT)
     context = Aio(fd, SLOTS)
     yield context
-    context.close()
-    os.close(fd)
+    context.close(0)
 
 
 def test_a_request_that_the_kernel_refuses_is_reported_and_the_rest_of_the_batch_goes_on(

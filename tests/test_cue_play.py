@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from jepsen_blk import virtual_time
 from jepsen_blk.cue_spec import Cue
 from jepsen_blk.errors import LabError
 from jepsen_blk.history.events import Event, EventLog, read_events
@@ -19,7 +20,6 @@ from nemesis.catalogue import FAULTS
 from nemesis.fault import NotProven, Stage
 from nemesis.plan import Plan, Step
 from nemesis.play import play
-from nemesis.testing import virtual_time
 
 IN_FLIGHT = {"event": "in-flight"}
 NEVER = 1e6

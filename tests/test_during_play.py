@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jepsen_blk import virtual_time
 from jepsen_blk.errors import LabError
 from jepsen_blk.history.events import Event, read_events
 from jepsen_blk.judge import _faults
@@ -16,7 +17,6 @@ from nemesis.catalogue import FAULTS
 from nemesis.fault import NotProven, Stage
 from nemesis.plan import Plan, Step
 from nemesis.play import play
-from nemesis.testing import virtual_time
 from nemesis.testing.lab import ScriptedLab
 from nemesis.testing.life import stage_on
 

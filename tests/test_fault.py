@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from jepsen_blk import virtual_time
 from jepsen_blk.errors import LabError
 from jepsen_blk.history.events import read_events
 from jepsen_blk.lab.seams import GuestState, Migration
 from nemesis.fault import Stage, run_fault
-from nemesis.testing import virtual_time
 from nemesis.testing.lab import ScriptedLab
 from nemesis.testing.life import stage_on
 

@@ -16,10 +16,12 @@ MOST_LINES = 400
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 # A room and what it may import beside itself. A row says what the room must be able to do without.
-BASE = ("jepsen_blk.errors", "jepsen_blk.stamp")
+BASE = ("jepsen_blk.errors", "jepsen_blk.stamp", "jepsen_blk.clock")
 ROOMS = {
     "jepsen_blk.stamp": (),
     "jepsen_blk.errors": (),
+    "jepsen_blk.clock": (),
+    "jepsen_blk.virtual_time": ("jepsen_blk.clock",),
     "jepsen_blk.storage": BASE,
     "jepsen_blk.history": BASE,
     "jepsen_blk.deadline": (),
@@ -61,7 +63,11 @@ ROOMS = {
     "nemesis": (
         *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history"),
         *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec", "jepsen_blk.plugins"),
-        *("jepsen_blk.mistakes", "jepsen_blk.stamp", "jepsen_blk.cue_spec"),
+        *("jepsen_blk.mistakes", "jepsen_blk.stamp", "jepsen_blk.cue_spec", "jepsen_blk.clock"),
+    ),
+    "nemesis.testing": (
+        *("jepsen_blk.errors", "jepsen_blk.history", "jepsen_blk.lab.paths", "jepsen_blk.lab.seams"),
+        *("jepsen_blk.spec", "jepsen_blk.stamp", "jepsen_blk.virtual_time", "nemesis"),
     ),
     "jepsen_blk.scaffold": (
         *("jepsen_blk", "jepsen_blk.errors", "jepsen_blk.plugins", "jepsen_blk.workload_spec"),

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from jepsen_blk import virtual_time
 from jepsen_blk.history.events import read_events
 from nemesis.catalogue import FAULTS
 from nemesis.fault import Stage
 from nemesis.plan import Plan, Step
 from nemesis.play import play
-from nemesis.testing import virtual_time
 from nemesis.testing.lab import ScriptedLab
 from nemesis.testing.life import stage_on
 

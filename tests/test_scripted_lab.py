@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from jepsen_blk import virtual_time
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Direction, Path_
 from jepsen_blk.lab.seams import GuestState
 from nemesis.catalogue import FAULTS, make_fault
-from nemesis.testing import virtual_time
 from nemesis.testing.lab import ScriptedLab
 from nemesis.testing.life import live
 

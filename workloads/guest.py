@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from jepsen_blk import clock
 from jepsen_blk.errors import InternalError, LabError
 from jepsen_blk.history.record import PENDING, ROW
 from jepsen_blk.lab.seams import Observer
@@ -85,15 +85,20 @@ class GuestLink:
         self._resend_after_s = 0.0
 
     async def listen(self, node: str, path: Path) -> None:
-        """Wait for the node's QEMU on a unix socket; the first node is attached until another is."""
+        """Wait for the node's QEMU on a unix socket."""
+        self._node = self._node or node
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_unix_server(lambda: Connection(self, node), str(path))
+            server = await loop.create_unix_server(lambda: self.accept(node), str(path))
         except OSError as error:
             why = error.strerror or error
             raise LabError(f"{path}: cannot listen for the guest on {node}: {why}") from error
         self._servers.append(server)
+
+    def accept(self, node: str) -> asyncio.Protocol:
+        """Return the end of a new connection; the first node is attached until another is."""
         self._node = self._node or node
+        return Connection(self, node)
 
     async def attach(self, node: str) -> None:
         """Take the guest's stream from this node on; what the old socket swallowed is asked for again.
@@ -111,8 +116,8 @@ class GuestLink:
         """Begin boot number `boot`: the guest forgets everything and numbers its frames from 1 again."""
         self._stream = None
         self._boot, self._run, self._seed = boot, run, seed
-        clock = {"clock_ns": self._clock.now_ns()} if self._clock.newest_ns else {}
-        reply = await self._call("reset", {"boot": boot, "run": run, "seed": seed, **clock}, _CALL_TIMEOUT_S)
+        shown = {"clock_ns": self._clock.now_ns()} if self._clock.newest_ns else {}
+        reply = await self._call("reset", {"boot": boot, "run": run, "seed": seed, **shown}, _CALL_TIMEOUT_S)
         self._journal.note({"note": "boot", "boot": boot, "sequence": 1})
         self._stream = RowStream(boot)
         self._clock.note(reply["time"])
@@ -194,9 +199,9 @@ class GuestLink:
 
     async def ping(self) -> dict[str, Any]:
         """Return the guest's counters, with `time` (ns, its clock) and `sent_ns`, `received_ns` (ours)."""
-        sent_ns = time.monotonic_ns()
+        sent_ns = clock.monotonic_ns()
         reply = await self._call("ping", {}, _CALL_TIMEOUT_S)
-        return {**reply, "sent_ns": sent_ns, "received_ns": time.monotonic_ns()}
+        return {**reply, "sent_ns": sent_ns, "received_ns": clock.monotonic_ns()}
 
     async def bye(self, timeout_s: float) -> None:
         """End the boot: when all its rows have come, say so in the journal and let the guest go."""
@@ -337,7 +342,7 @@ class GuestLink:
 
     def _ask_again(self) -> None:
         """Ask for what is missing, once in a while: what is on its way already comes first."""
-        now_s = time.monotonic()
+        now_s = clock.monotonic()
         if now_s >= self._resend_after_s:
             self._resend_after_s = now_s + _RESEND_AFTER_S
             self._ack(resend=True)

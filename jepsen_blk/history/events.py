@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
+
+from jepsen_blk import clock
 
 _FAULT: ContextVar[int] = ContextVar("fault", default=0)
 """The fault that is under way in this task, or 0."""
@@ -63,7 +64,7 @@ class EventLog:
         **data: Any,
     ) -> Event:
         """Record an event now (or at `time_ns`) and return it."""
-        now_ns = time.monotonic_ns() if time_ns is None else time_ns
+        now_ns = clock.monotonic_ns() if time_ns is None else time_ns
         event = Event(now_ns, source, name, phase, node, data, _FAULT.get())
         self._file.write(json.dumps(asdict(event), separators=(",", ":")) + "\n")
         self._file.flush()

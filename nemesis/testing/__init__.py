@@ -5,5 +5,9 @@
 
 `lab.ScriptedLab` answers at every seam as a lab would that does what it is told, whatever time that takes
 there. It stores nothing and no history comes of it, so it shows that a fault proves what it says and that it
-heals; what the fault does to data only a real guest shows.
+heals; what the fault does to data only a real guest shows, or the simulator's (`--lab sim`).
 """
+
+from jepsen_blk import virtual_time
+
+__all__ = ["virtual_time"]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jepsen_blk import virtual_time
 from jepsen_blk.history.events import Event, EventLog, read_events
 from jepsen_blk.spec import HandoffSpec
 from nemesis.fault import Fault, Stage, run_fault
-from nemesis.testing import virtual_time
 from nemesis.testing.lab import ScriptedLab
 
 _SEAMS = ("network", "hypervisor", "storage", "storage_servers", "guest")

@@ -6,6 +6,7 @@ Its end is the guest's end: 0 after the host's `bye`, 1 when the link or the dev
 import sys
 
 from workloads.agent.link import Port
+from workloads.agent.machine import LinuxMachine
 from workloads.agent.service import Agent
 
 _USAGE = "usage: python3 -m workloads.agent --device PATH --port PATH"
@@ -18,7 +19,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(_USAGE + "\n")
         return 254
     try:
-        Agent(options["--device"], Port(options["--port"])).serve()
+        Agent(LinuxMachine(options["--device"]), Port(options["--port"])).serve()
     except (OSError, EOFError) as error:
         sys.stderr.write(f"agent: {error}\n")
         return 1

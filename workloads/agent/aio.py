@@ -12,13 +12,13 @@ import errno
 import mmap
 import os
 import struct
+from typing import Self
 
 from jepsen_blk.stamp import BLOCK_BYTES
+from workloads.agent.operations import REQUESTS
 
 _NUMBERS = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
 """System call numbers of io_setup, io_destroy, io_getevents, io_submit."""
-REQUESTS = 4
-"""Requests that a slot has numbers for."""
 _PREAD, _PWRITE, _FDSYNC = 0, 1, 3
 _IOCB = struct.Struct("<QIIHhIQQqQII")
 """data, key, rw_flags, opcode, priority, fd, buffer, length, offset, reserved, flags, event fd."""
@@ -69,6 +69,7 @@ class Aio:
         struct.pack_into("<qq", events, timeout_at, 0, _WAIT_NS)
         self._events_at = ctypes.c_void_p(_address(events))
         self._timeout_at = ctypes.c_void_p(_address(events) + timeout_at)
+        self._fd = fd
         self._refused: list[tuple[int, int]] = []
         self._most = slots
         self._context = ctypes.c_ulong(0)
@@ -76,6 +77,11 @@ class Aio:
             raise OSError(ctypes.get_errno(), "io_setup: " + os.strerror(ctypes.get_errno()))
         ring = (ctypes.c_uint32 * 4).from_address(self._context.value)
         self.ring = memoryview(ring).cast("B").cast("I")[2:]
+
+    @classmethod
+    def open(cls, device: str, slots: int) -> Self:
+        """Open a device past the page cache; raises OSError."""
+        return cls(os.open(device, os.O_RDWR | os.O_DIRECT), slots)
 
     def limit(self, count: int) -> None:
         """Reap at most `count` requests at a time."""
@@ -110,9 +116,11 @@ class Aio:
             return []
         return list(_EVENT.iter_unpack(self._event_bytes[: count * _EVENT.size]))
 
-    def close(self) -> None:
-        """Give the context back; only when nothing is in flight, since the kernel waits for what is."""
-        _call(self._destroy, self._context)
+    def close(self, in_flight: int) -> None:
+        """Close the file; the kernel, which would wait for what is in flight, keeps the context then."""
+        if not in_flight:
+            _call(self._destroy, self._context)
+        os.close(self._fd)
 
 
 def _address(memory: mmap.mmap) -> int:

@@ -8,20 +8,21 @@ start is stamped before its batch is submitted and a finish after its batch is r
 interval never looks shorter than it was.
 """
 
-import os
+from collections.abc import Callable
 from struct import Struct
-from time import monotonic_ns
 from zlib import crc32
 
 from jepsen_blk.stamp import BLOCK_BYTES, MAGIC, SEQUENCE_BITS, STAMP_BYTES
-from workloads.agent.aio import REQUESTS, Aio
 from workloads.agent.link import Outbox
+from workloads.agent.machine import Disk
 from workloads.agent.observe import observe
-from workloads.agent.operations import BURST, FLUSH, FOLLOW, KIND_BITS, READ, SWEEP, WRITE, Source
+from workloads.agent.operations import BURST, FLUSH, FOLLOW, KIND_BITS, READ, REQUESTS, SWEEP, WRITE, Source
 
 MAX_DEPTH = 256
 _SLOTS = 3
 """Slots for each request of the queue's depth: one is in flight, one prepared, one being recorded."""
+MOST_SLOTS = _SLOTS * MAX_DEPTH
+"""What the engine's disk has to be opened for."""
 FRAME_ROWS = 127
 """Rows of a full frame: with its header just under a page of the guest's memory."""
 
@@ -47,15 +48,16 @@ _pack_head = Struct("<4sI").pack
 
 
 class Engine:
-    """Issues one boot's operations on the device and puts their rows into the outbox.
+    """Issues one boot's operations on the disk, of MOST_SLOTS slots, and puts their rows into the outbox.
 
-    The history's clock is `ahead_ns` ahead of the guest's, by which the callers here count. Raises OSError if
-    the device cannot be opened without the page cache.
+    The history's clock is `ahead_ns` ahead of the guest's `clock`, by which the callers here count.
     """
 
-    def __init__(self, device: str, outbox: Outbox, run: int, boot: int, ahead_ns: int = 0) -> None:
-        self._fd = os.open(device, os.O_RDWR | os.O_DIRECT)
-        self._aio = Aio(self._fd, _SLOTS * MAX_DEPTH)
+    def __init__(
+        self, disk: Disk, clock: Callable[[], int], outbox: Outbox, run: int, boot: int, ahead_ns: int = 0
+    ) -> None:
+        self._disk = disk
+        self._clock = clock
         self._outbox = outbox
         self._run = run
         self._boot = boot
@@ -64,9 +66,9 @@ class Engine:
         self._frame = bytearray(_FRAME_BYTES)
         self._framed_bytes = 0
         self._emitted = 0
-        self._requests = [_NOTHING] * (_SLOTS * MAX_DEPTH * REQUESTS)
+        self._requests = [_NOTHING] * (MOST_SLOTS * REQUESTS)
         """Block, value and kind of each request that is prepared or in flight."""
-        self._starts = [0] * (_SLOTS * MAX_DEPTH * REQUESTS)
+        self._starts = [0] * (MOST_SLOTS * REQUESTS)
         self._ready: list[int] = []
         self._idle: list[int] = []
         self._depth = 0
@@ -147,14 +149,20 @@ class Engine:
         """Tell whether there is something to reap or to issue."""
         return self.in_flight > 0 or (self._issuing and not self.throttled)
 
+    @property
+    def could_issue(self) -> bool:
+        """Tell whether a further round would issue or prepare something, whatever completes meanwhile."""
+        more = self._ready or self._operations or self._source is not None
+        return self._issuing and not self.throttled and self.in_flight < self._depth and bool(more)
+
     def pump(self, until_ns: int) -> None:
         """Reap and issue until `until_ns`, or until there is nothing to do; once round at least.
 
         One function on purpose, all it touches in locals: a call or a look-up costs as much as a step.
         """
-        aio, requests, starts, busy, idle = self._aio, self._requests, self._starts, self._busy, self._idle
-        reap, ring, submit, clock = aio.reap, aio.ring, aio.submit, monotonic_ns
-        pointers, queue, offsets, buffers = aio.pointers, aio.queue, aio.offsets, aio.buffers
+        disk, requests, starts, busy, idle = self._disk, self._requests, self._starts, self._busy, self._idle
+        reap, ring, submit, clock = disk.reap, disk.ring, disk.submit, self._clock
+        pointers, queue, offsets, buffers = disk.pointers, disk.queue, disk.offsets, disk.buffers
         pack_row, pack_body, pack_head, crc = _pack_row, _pack_body, _pack_head, crc32
         frame, framed = self._frame, self._framed_bytes
         run, boot, sequence = self._run, self._boot, self._sequence
@@ -263,10 +271,8 @@ class Engine:
         return count
 
     def close(self) -> None:
-        """Close the device; a context with requests in flight is left to the kernel."""
-        if not self.in_flight:
-            self._aio.close()
-        os.close(self._fd)
+        """Give the disk back."""
+        self._disk.close(self.in_flight)
 
     def _open(self, depth: int, operations: list[int]) -> None:
         self._issuing = True
@@ -277,7 +283,7 @@ class Engine:
             for slot in reversed(range(_SLOTS * depth))
             if all(self._requests[slot << 2 | f] is _NOTHING for f in range(REQUESTS))
         ]
-        self._aio.limit(depth)
+        self._disk.limit(depth)
 
     def _emit(self, size: int) -> None:
         """Put the frame's first `size` bytes into the outbox."""

@@ -18,6 +18,8 @@ FOLLOW = 5
 """The second write of a burst; a read of its block comes next."""
 KIND_BITS = 3
 """An operation is the integer `block << KIND_BITS | kind`."""
+REQUESTS = 4
+"""Requests that a slot of a disk has numbers for."""
 
 
 class Source(Protocol):

@@ -6,17 +6,16 @@ ends: a storage that answers nothing stops the operations, never the agent.
 
 import json
 from _random import Random
-from time import monotonic_ns
 from typing import Any
 
-from workloads.agent.engine import MAX_DEPTH, Engine
-from workloads.agent.link import UNACKED_LIMIT_BYTES, Outbox, Port
+from workloads.agent.engine import MAX_DEPTH, MOST_SLOTS, Engine
+from workloads.agent.link import UNACKED_LIMIT_BYTES, Outbox
+from workloads.agent.machine import Machine, Port
 from workloads.agent.operations import Source
 from workloads.agent.register import Register
 from workloads.agent.sent import Make, Sent, load
-from workloads.agent.wall_clock import set_wall_ahead, wall_ahead_ns
 
-_SLICE_NS = 50_000_000
+SLICE_NS = 50_000_000
 """A turn's own work takes most of a millisecond in a guest without hardware virtualization, in which nothing
 that completed is replaced."""
 _HELLO_EVERY_NS = 200_000_000
@@ -29,11 +28,22 @@ _Message = dict[str, Any]
 
 
 class Agent:
-    """Serves one host over `port`, exercising `device` as the host commands."""
+    """Serves one host over `port`, exercising the machine's disk as the host commands.
 
-    def __init__(self, device: str, port: Port, unacked_limit_bytes: int = UNACKED_LIMIT_BYTES) -> None:
-        self._device = device
+    The engine has `slice_ns` of a turn, or one round where that is 0.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        port: Port,
+        unacked_limit_bytes: int = UNACKED_LIMIT_BYTES,
+        slice_ns: int = SLICE_NS,
+    ) -> None:
+        self._machine = machine
+        self._clock = machine.monotonic_ns
         self._port = port
+        self._slice_ns = slice_ns
         self._limit_bytes = unacked_limit_bytes
         self._outbox = Outbox()
         self._engine: Engine | None = None
@@ -52,7 +62,12 @@ class Agent:
     @property
     def ended(self) -> bool:
         """Tell whether the host has confirmed the end of the stream, or left it unconfirmed too long."""
-        return self._end_ns is not None and monotonic_ns() >= self._end_ns
+        return self._end_ns is not None and self._clock() >= self._end_ns
+
+    @property
+    def could_issue(self) -> bool:
+        """Tell whether another turn would issue operations, whatever comes meanwhile."""
+        return self._engine is not None and self._engine.could_issue
 
     def serve(self) -> None:
         """Take turns until the stream has ended."""
@@ -64,7 +79,7 @@ class Agent:
         for line in self._port.read_lines():
             if line:
                 self._receive(line)
-        now_ns = monotonic_ns()
+        now_ns = self._clock()
         engine = self._engine
         if self._greeting and now_ns >= self._hello_ns:
             self._hello_ns = now_ns + _HELLO_EVERY_NS
@@ -75,7 +90,7 @@ class Agent:
             self._settle(engine, now_ns)
         self._port.write(self._outbox, now_ns)
         if engine is not None and engine.busy:
-            engine.pump(now_ns + _SLICE_NS)
+            engine.pump(now_ns + self._slice_ns)
             if self._failure:
                 engine.stop()
         else:
@@ -93,7 +108,7 @@ class Agent:
         elif number in self._replies:
             self._outbox.control(self._replies[number])
             if self._end_ns is not None:
-                self._end_ns = monotonic_ns() + _LINGER_NS
+                self._end_ns = self._clock() + _LINGER_NS
         elif isinstance(number, int) and number not in self._waiting:
             self._greeting = False
             try:
@@ -111,7 +126,7 @@ class Agent:
     def _do(self, do: str, number: int, command: _Message) -> None:
         if do == "reset":
             clock_ns = command.get("clock_ns")
-            self._ahead_ns = 0 if clock_ns is None else int(clock_ns) - monotonic_ns()
+            self._ahead_ns = 0 if clock_ns is None else int(clock_ns) - self._clock()
             self._reset(int(command["boot"]), int(command["run"]), int(command["seed"]))
             self._reply(number)
             return
@@ -124,8 +139,8 @@ class Agent:
             return
         if do == "wall_clock":
             if "ahead_ns" in command:
-                set_wall_ahead(int(command["ahead_ns"]))
-            self._reply(number, ahead_ns=wall_ahead_ns())
+                self._machine.set_wall_ahead(int(command["ahead_ns"]))
+            self._reply(number, ahead_ns=self._machine.wall_ahead_ns())
             return
         engine = self._engine
         if engine is None:
@@ -137,23 +152,23 @@ class Agent:
             self._reply(number)
         elif do == "quiesce":
             engine.stop()
-            self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))
+            self._waiting[number] = (do, self._clock() + int(command["timeout_s"] * 1e9))
         elif do == "read_all":
             if self._source is None:
                 raise ValueError("read_all before run: how many blocks there are is not known")
             engine.sweep(self._workload["queue_depth"])
-            self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))
+            self._waiting[number] = (do, self._clock() + int(command["timeout_s"] * 1e9))
         elif do == "issue":
             if self._source is None:
                 raise ValueError("issue before run: how many blocks there are is not known")
             engine.issue(int(command["block"]), write=bool(command["write"]))
-            self._waiting[number] = (do, monotonic_ns() + int(command["timeout_s"] * 1e9))
+            self._waiting[number] = (do, self._clock() + int(command["timeout_s"] * 1e9))
         elif do == "abandon":
             self._reply(number, count=engine.abandon())
         elif do == "bye":
             engine.abandon()
             self._reply(number, bye=True)
-            self._end_ns = monotonic_ns() + _LINGER_NS
+            self._end_ns = self._clock() + _LINGER_NS
         else:
             raise ValueError(f"unknown command {do!r}")
 
@@ -162,7 +177,9 @@ class Agent:
             self._engine.close()
         self._outbox.clear()
         self._waiting.clear()
-        self._engine = Engine(self._device, self._outbox, run, boot, self._ahead_ns)
+        self._engine = Engine(
+            self._machine.open_disk(MOST_SLOTS), self._clock, self._outbox, run, boot, self._ahead_ns
+        )
         self._boot = boot
         self._random = Random(seed)
         self._source = None
@@ -210,7 +227,7 @@ class Agent:
             engine.flush()
         reply = {
             "re": number,
-            "time": monotonic_ns() + self._ahead_ns,
+            "time": self._clock() + self._ahead_ns,
             "boot": self._boot,
             "sequence": self._outbox.sequence,
             "unacked_bytes": self._outbox.unacked_bytes,

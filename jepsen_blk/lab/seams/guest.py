@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -63,6 +64,9 @@ class GuestStream(Protocol):
 
     async def listen(self, node: str, path: Path) -> None:
         """Listen for the guest of `node` on a unix socket; its hypervisor connects to it."""
+
+    def accept(self, node: str) -> asyncio.Protocol:
+        """Return the host's end of a connection of the guest of `node` that the lab makes itself."""
 
     async def attach(self, node: str) -> None:
         """Take the guest's stream from `node` from now on, and ask again for what was lost on the way."""

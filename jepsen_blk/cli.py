@@ -62,6 +62,7 @@ def _top(
 @app.command("test")
 def run(
     spec: Annotated[Path | None, typer.Argument(metavar="SPEC.toml", help="The specification.")] = None,
+    lab: Annotated[str | None, typer.Option(help="Where it runs: local (QEMU) or sim.")] = None,
     conflict: Annotated[str | None, typer.Option(help="The storage's conflict model.")] = None,
     storage: Annotated[str | None, typer.Option(help="The kind of storage.")] = None,
     handoff: Annotated[str | None, typer.Option(help="The recovery policy.")] = None,
@@ -86,6 +87,7 @@ def run(
     _refuse_json_of_a_run(as_json, dry_run)
     given = {
         "name": name,
+        "lab": lab,
         "seed": seed,
         "time_limit_s": time_limit,
         "stop_on_fail": stop_on_fail,
@@ -269,7 +271,7 @@ def image(
     from jepsen_blk.lab.choose import prepare_lab
     from jepsen_blk.options import read_spec
 
-    specification = read_spec(spec, {})
+    specification = read_spec(spec, {"lab": "local"})
     require_runnable(specification.guest.memory_mb)
     prepared = asyncio.run(prepare_lab(specification))
     for key, value in prepared.environment.items():
@@ -310,22 +312,24 @@ def _show_plan(spec: Spec, plan: Plan, as_json: bool) -> int:
 
 def _run(spec: Spec, store: Path, keep_lab: bool, repeated: Repeated | None = None) -> int:
     """Run a test, show it, and return the exit code of its verdict."""
-    import asyncio
-
     from rich.console import Console
 
     from jepsen_blk.doctor import require_runnable
     from jepsen_blk.store import require_store
 
-    require_runnable(spec.guest.memory_mb)
+    if spec.lab == "local":
+        require_runnable(spec.guest.memory_mb)
+    elif keep_lab:
+        raise typer.BadParameter("a simulated lab has nothing to keep", param_hint="--keep-lab")
     require_store(store)
 
     from jepsen_blk.controller import run_test
+    from jepsen_blk.lab.choose import run_in_time_of
     from jepsen_blk.report.terminal import print_verdict, show_test
 
     console = Console(highlight=False)
     with show_test(spec, console) as view:
-        outcome = asyncio.run(run_test(spec, store, repeated=repeated, keep_lab=keep_lab, view=view))
+        outcome = run_in_time_of(spec, run_test(spec, store, repeated=repeated, keep_lab=keep_lab, view=view))
     print_verdict(outcome.results, outcome.run_dir, console)
     return _EXIT_OF_VERDICT[outcome.verdict]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,9 @@ from jepsen_blk.errors import LabError, UserError
 from jepsen_blk.history.events import EventLog
 from jepsen_blk.history.journal import JournalWriter
 from jepsen_blk.judge import EVENTS, JOURNAL, SPEC, judge_run, write_results
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.choose import prepare_lab
+from jepsen_blk.lab.paths import Impairment
 from jepsen_blk.lab.seams import Lab, PreparedLab
 from jepsen_blk.live import checking
 from jepsen_blk.replay import Repeated
@@ -33,7 +34,7 @@ from jepsen_blk.report.view import NullView, View
 from jepsen_blk.spec import Spec, dump_spec
 from jepsen_blk.store import new_run
 from nemesis.catalogue import make_fault
-from nemesis.fault import Impairing, Stage
+from nemesis.fault import Demanding, Impairing, Stage
 from nemesis.plan import Plan, write_plan
 from nemesis.play import play
 from nemesis.schedule import make_plan
@@ -100,9 +101,14 @@ async def run_test(
 async def _refuse_unoffered(plan: Plan, prepared: PreparedLab) -> None:
     """Raise UserError for the first fault that the lab cannot do, before anything runs."""
     faults = [make_fault(dated.step.fault, dated.step.options) for dated in plan.dated]
-    asked = {fault.impairment(): fault.name for fault in faults if isinstance(fault, Impairing)}
-    for impairment, name in asked.items():
-        reason = await prepared.why_not(impairment)
+    asked: dict[Impairment | Ability, str] = {}
+    for fault in faults:
+        if isinstance(fault, Impairing):
+            asked.setdefault(fault.impairment(), fault.name)
+        for ability in sorted(fault.abilities()) if isinstance(fault, Demanding) else ():
+            asked.setdefault(ability, fault.name)
+    for wanted, name in asked.items():
+        reason = await prepared.why_not(wanted)
         if reason:
             raise UserError(f"nemesis {name}: this lab cannot do it: {reason}")
 
@@ -118,7 +124,7 @@ async def _record(
     keep_in: contextlib.AsyncExitStack | None,
 ) -> Lab | None:
     """Bring the lab up, run the workload under the schedule, take it down; return the lab if it is kept."""
-    run = secrets.randbits(63)
+    run = prepared.new_run()
     journal = JournalWriter(run_dir / JOURNAL)
     journal.note({"note": "open", "run": run, "spec": spec.name})
     guest = GuestLink(journal, sent=sent)

@@ -57,12 +57,32 @@ class GuestSpec(Table):
     memory_mb: Annotated[int, Field(ge=96, le=8192)] = 160
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     kernel: Path | None = None
+    frontend: Literal["qemu", "blkfront"] = "qemu"
+    """What stands between guest and storage: QEMU, which waits at a migration for what is in flight, or Xen's
+    blkfront, which sends it again where the guest goes on. Only the lab "sim" has both."""
     disk_errors: Literal["stop", "enospc", "report"] = "stop"
     """Which failed requests stop the guest and are sent again when it is let run: all, only those that a full
     disk has failed, or none. The guest is told of the others."""
     reconnect_delay_s: Annotated[int, Field(ge=0, le=3600)] = 0
     """How long the hypervisor tries to reach the storage again, to send there what was not answered, before a
     lost connection fails what is in flight."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blkfront_reports(cls, data: Any) -> Any:
+        """Have blkfront tell the guest of errors, which is all it can do, unless the user says otherwise."""
+        if isinstance(data, dict) and data.get("frontend") == "blkfront":
+            return {"disk_errors": "report"} | data
+        return data
+
+    @model_validator(mode="after")
+    def _blkfront_can(self) -> GuestSpec:
+        if self.frontend == "blkfront" and (self.disk_errors != "report" or self.reconnect_delay_s):
+            raise ValueError(
+                "frontend 'blkfront' tells the guest of every error and does not reconnect: "
+                "leave out disk_errors and reconnect_delay_s"
+            )
+        return self
 
 
 class StorageSpec(Table):
@@ -142,7 +162,8 @@ class Spec(Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "register"
     about: Annotated[str, Field(max_length=300)] = ""
     """What it is there to show."""
-    lab: Literal["local"] = "local"
+    lab: Literal["local", "sim"] = "local"
+    """Real QEMU guests, or a simulation in virtual time."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     time_limit_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     deadline: Deadline = Deadline.FENCE
@@ -169,6 +190,12 @@ class Spec(Table):
         if storage.get("cache") != "volatile" or workload.get("name", "register") != "register":
             return data
         return data | {"workload": {"flush_fraction": _FLUSH_FRACTION} | workload}
+
+    @model_validator(mode="after")
+    def _lab_has_frontend(self) -> Spec:
+        if self.guest.frontend != "qemu" and self.lab != "sim":
+            raise ValueError(f"guest.frontend {self.guest.frontend!r} needs lab = 'sim'; this lab runs QEMU")
+        return self
 
     @model_validator(mode="after")
     def _flushes_are_offered(self) -> Spec:

@@ -14,10 +14,12 @@ from pydantic import ConfigDict, Field, InstanceOf
 from pydantic.json_schema import SkipJsonSchema
 
 from jepsen_blk.errors import LabError, SpecError
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
 from nemesis.cues import count_reissues
 from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
+from nemesis.steps.abilities import abilities_of
 from nemesis.steps.guest import GuestStep, Quiesce
 from nemesis.steps.machine import MachineStep
 from nemesis.steps.migration import MigrationStep
@@ -46,6 +48,10 @@ class Choreography:
     def __post_init__(self) -> None:
         """Raise ValueError for a step that cannot work where it stands."""
         _check(self.steps)
+
+    def abilities(self) -> frozenset[Ability]:
+        """Say what not every lab can do."""
+        return frozenset(ability for step in self.steps for ability in abilities_of(step))
 
     def check_storage(self, storage: StorageSpec) -> None:
         """Only one of the servers has a throttle."""

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import LabError
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Direction
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import NotProven, Stage, let_work, require_absent, require_running, require_working
@@ -42,6 +43,10 @@ class Failover:
     _node: str = field(default="", init=False, repr=False)
     _lost: str = field(default="", init=False, repr=False)
     _cut: PathLoss = field(default_factory=lambda: PathLoss(reset=False), init=False, repr=False)
+
+    def abilities(self) -> frozenset[Ability]:
+        """Say what not every lab can do."""
+        return frozenset({Ability.FREEZE} if self.by == "stop" else ())
 
     def upsets(self) -> frozenset[Ground]:
         """It moves the guest, and probes the storage path even where it does not cut it."""

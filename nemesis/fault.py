@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from jepsen_blk.errors import LabError
 from jepsen_blk.handoff import Handoff, run_handoff
 from jepsen_blk.history.events import EventLog
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Impairment
 from jepsen_blk.lab.seams import Guest, GuestState, Lab, Migration
 from jepsen_blk.spec import HandoffSpec
@@ -175,7 +176,7 @@ class Fault(Protocol):
     """One fault of the catalogue; its dataclass fields are its options in the specification.
 
     The first line of its docstring says what it does; `needs`, if it has one, what not every lab or storage
-    offers. Both are for people: what is checked are `Impairing` and `storage_fault.NeedsStorage`.
+    offers. Both are for people: checked are `Impairing`, `Demanding` and `storage_fault.NeedsStorage`.
     """
 
     name: ClassVar[str]
@@ -204,6 +205,14 @@ class Impairing(Protocol):
     """A fault that not every lab can do: its nodes' kernels have to have what it impairs paths with."""
 
     def impairment(self) -> Impairment:
+        """Say what the lab has to be able to do."""
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A fault that needs of a lab what not every one can do."""
+
+    def abilities(self) -> frozenset[Ability]:
         """Say what the lab has to be able to do."""
 
 

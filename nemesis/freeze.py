@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from jepsen_blk.lab.abilities import Ability
 from nemesis.fault import SETTLE_S, NotProven, Stage, require_running, require_standstill, require_working
 from nemesis.overlap import Ground
 
@@ -26,6 +27,10 @@ class Freeze:
     node: Literal["guest", "storage"] = "guest"
     duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     _node: str = field(default="", init=False, repr=False)
+
+    def abilities(self) -> frozenset[Ability]:
+        """Say what not every lab can do."""
+        return frozenset({Ability.FREEZE})
 
     def upsets(self) -> frozenset[Ground]:
         """Nothing that others rest on."""

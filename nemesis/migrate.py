@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import LabError
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.seams import GuestState, MigrationPhase
 from jepsen_blk.spec import HandoffPolicy
 from nemesis.fault import NotProven, Stage, let_run, require_running
@@ -36,6 +37,10 @@ class Migrate:
     """How long the guest then works on the destination."""
     _from: str = field(default="", init=False, repr=False)
     _requests: int = field(default=0, init=False, repr=False)
+
+    def abilities(self) -> frozenset[Ability]:
+        """Say what not every lab can do."""
+        return frozenset({Ability.POSTCOPY} if self.mode == "postcopy" else ())
 
     def upsets(self) -> frozenset[Ground]:
         """It moves the guest."""

@@ -17,6 +17,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk import clock
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Direction, Path_
 from jepsen_blk.stamp import BLOCK_BYTES
 from nemesis.fault import (
@@ -51,6 +52,10 @@ class Orphan:
     _late: str = field(default="", init=False, repr=False)
     _quiesced: bool = field(default=False, init=False, repr=False)
     _cut: PathLoss = field(default_factory=lambda: PathLoss(reset=False), init=False, repr=False)
+
+    def abilities(self) -> frozenset[Ability]:
+        """Say what not every lab can do."""
+        return frozenset({Ability.ORPHAN})
 
     def upsets(self) -> frozenset[Ground]:
         """It moves the guest and cuts the storage path."""

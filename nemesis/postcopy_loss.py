@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import MigrationPhase
 from nemesis.fault import Stage, let_run, require_running, require_working
@@ -31,6 +32,10 @@ class PostcopyLoss:
 
     duration_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     _source: str = field(default="", init=False, repr=False)
+
+    def abilities(self) -> frozenset[Ability]:
+        """Say what not every lab can do."""
+        return frozenset({Ability.POSTCOPY})
 
     def upsets(self) -> frozenset[Ground]:
         """It moves the guest."""

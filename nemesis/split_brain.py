@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk import clock
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import NotProven, Stage, let_run, require_absent, require_running, require_working
 from nemesis.overlap import Ground
@@ -31,6 +32,10 @@ class SplitBrain:
     duration_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
     _source: str = field(default="", init=False, repr=False)
     _versions: int = field(default=0, init=False, repr=False)
+
+    def abilities(self) -> frozenset[Ability]:
+        """Say what not every lab can do."""
+        return frozenset({Ability.SECOND_RUN})
 
     def upsets(self) -> frozenset[Ground]:
         """It moves the guest."""

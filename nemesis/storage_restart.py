@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import SpecError
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_working
@@ -40,6 +41,10 @@ class StorageRestart:
                 f"nemesis {self.name}: storage.kind {storage.kind!r} in memory loses its content with its "
                 "server; use kind 'policy' with storage.backing, or kind 'qemu-storage-daemon'"
             )
+
+    def abilities(self) -> frozenset[Ability]:
+        """Say what not every lab can do."""
+        return frozenset({Ability.SERVERS})
 
     def upsets(self) -> frozenset[Ground]:
         """The server, and the path to it, which is probed."""

@@ -56,6 +56,9 @@ class PreparedFakeLab:
         self._socket = folder / "x"
         self._first = first
 
+    def new_run(self) -> int:
+        return 1
+
     async def up(self, run_dir: Path, stream: GuestStream) -> FakeLab:
         puppet = Puppet(self._socket)
         await stream.listen("x", self._socket)

@@ -40,7 +40,12 @@ ROOMS = {
     "jepsen_blk.checker": (*BASE, "jepsen_blk.deadline", "jepsen_blk.history", "jepsen_blk.storage"),
     "jepsen_blk.lab": (
         *(*BASE, "jepsen_blk", "jepsen_blk.spec", "jepsen_blk.storage", "jepsen_blk.history"),
-        "workloads",
+        *("workloads", "jepsen_blk.virtual_time"),
+    ),
+    # The simulator runs where there is no QEMU, and with the agent that the guest has.
+    "jepsen_blk.lab.sim": (
+        *(*BASE, "jepsen_blk.spec", "jepsen_blk.storage", "workloads.agent"),
+        *("jepsen_blk.lab.abilities", "jepsen_blk.lab.paths", "jepsen_blk.lab.seams"),
     ),
     "jepsen_blk.lab.processes": ("jepsen_blk.errors", "jepsen_blk.lab.seams"),
     "jepsen_blk.lab.deeds": ("jepsen_blk.lab.processes", "jepsen_blk.lab.seams"),
@@ -63,6 +68,7 @@ ROOMS = {
     "nemesis": (
         *("jepsen_blk.errors", "jepsen_blk.handoff", "jepsen_blk.spec", "jepsen_blk.history"),
         *("jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.schedule_spec", "jepsen_blk.plugins"),
+        "jepsen_blk.lab.abilities",
         *("jepsen_blk.mistakes", "jepsen_blk.stamp", "jepsen_blk.cue_spec", "jepsen_blk.clock"),
     ),
     "nemesis.testing": (

@@ -40,8 +40,8 @@ def test_a_mistaken_option_is_named_with_the_choices(fault: str, options: dict[s
 class LabWithoutNetem(PreparedFakeLab):
     """Its kernel has no netem; it must not be brought up."""
 
-    async def why_not(self, impairment: Impairment) -> str:
-        return "unknown qdisc netem" if isinstance(impairment, Latency) else ""
+    async def why_not(self, wanted: Impairment) -> str:
+        return "unknown qdisc netem" if isinstance(wanted, Latency) else ""
 
     async def up(self, *args: Any) -> Any:
         pytest.fail("the lab was brought up")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from jepsen_blk.controller import run_test
 from jepsen_blk.errors import EXIT_PASS, EXIT_UNKNOWN, JepsenBlkError
+from jepsen_blk.lab.choose import run_in_time_of
 from jepsen_blk.report.shrinking import print_shrunk, show_shrinking
 from jepsen_blk.report.view import View
 from jepsen_blk.shrink.budget import Budget
@@ -53,7 +53,7 @@ def shrink_run(subject: Subject, out: Path, effort: Effort, console: Console, ru
         )
         again = f"`jepsen-blk shrink {shlex.quote(str(subject.run_dir))}` goes on"
         try:
-            asyncio.run(_shrink(work, effort.confirm))
+            run_in_time_of(subject.spec, _shrink(work, effort.confirm))
         except (KeyboardInterrupt, JepsenBlkError) as error:
             view.close()
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else "ended by an error"

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from jepsen_blk.errors import UserError
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.local.accelerator import choose
 from jepsen_blk.lab.local.environment import describe_environment, first_line
 from jepsen_blk.lab.local.hypervisor import Place, QemuHypervisor
@@ -55,11 +57,17 @@ class PreparedLocalLab:
     snapshot: Path
     environment: dict[str, str]
 
-    async def why_not(self, impairment: Impairment) -> str:
+    def new_run(self) -> int:
+        """Draw a number that no other run has."""
+        return secrets.randbits(63)
+
+    async def why_not(self, wanted: Impairment | Ability) -> str:
         """Try it on a loopback, in namespaces of the same kernel; return the refusal."""
+        if isinstance(wanted, Ability):
+            return ""
         namespaces = await Namespaces.create()
         try:
-            return await why_not(await namespaces.node("trial"), impairment)
+            return await why_not(await namespaces.node("trial"), wanted)
         finally:
             await namespaces.destroy()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Impairment
 from jepsen_blk.lab.seams.guest import GuestStream
 from jepsen_blk.lab.seams.hypervisor import Hypervisor
@@ -62,8 +63,11 @@ class PreparedLab(Protocol):
     def environment(self) -> dict[str, str]:
         """What the lab is made of: versions, kernel, accelerator and why."""
 
-    async def why_not(self, impairment: Impairment) -> str:
-        """Say why the lab's nodes cannot impair a path like that; empty if they can."""
+    def new_run(self) -> int:
+        """Draw the number that the run's stamps carry: another each time, or the seed's in a simulation."""
+
+    async def why_not(self, wanted: Impairment | Ability) -> str:
+        """Say why the lab cannot impair a path like that, or do what is wanted; empty if it can."""
 
     async def up(self, run_dir: Path, stream: GuestStream) -> Lab:
         """Bring it up with the guest running; raises LabError, and leaves nothing behind then."""

@@ -10,50 +10,21 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Write
-from jepsen_blk.storage.holds import Hold, HoldBook
-from jepsen_blk.storage.misbehaviour import Caught
+from jepsen_blk.storage.holds import HoldBook
+from jepsen_blk.storage.pending import Pending
 from jepsen_blk.storage.reissues import Reissues
 from jepsen_blk.storage.sightings import Sightings
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
-    """A write in flight, as the target knows it; `gate` wakes the thread that waits with it."""
+class Gated(Pending):
+    """A write in flight; `gate` wakes the thread that waits with it."""
 
-    write: Write
-    value: int
-    process: int
-    received_ns: int
-    hold: Hold | None = None
     gate: threading.Condition | None = None
-    met: Caught | None = None
-
-    @property
-    def blocks(self) -> Sequence[int]:
-        """The blocks that it touches."""
-        return self.write.blocks
-
-    @property
-    def held(self) -> bool:
-        """Tell whether a hold keeps it."""
-        return self.hold is not None and not self.hold.released
-
-    def describe(self) -> dict[str, Any]:
-        """Return it as `InFlight`."""
-        write = self.write
-        return {
-            "id": write.id,
-            "node": write.node,
-            "block": write.blocks[0],
-            "value": self.value,
-            "received_ns": self.received_ns,
-            "held": self.held,
-        }
 
 
 class Flights:
@@ -69,7 +40,7 @@ class Flights:
         self.holds = HoldBook()
         self.reissues = Reissues()
         self.sightings = Sightings()
-        self.pending: dict[int, Pending] = {}
+        self.pending: dict[int, Gated] = {}
         self.received = 0
         self._last_id = last_id
         self.counts: Counter[str] = Counter()
@@ -82,7 +53,7 @@ class Flights:
         self._last_id += 1
         return self._last_id
 
-    def of(self, node: str) -> list[Pending]:
+    def of(self, node: str) -> list[Gated]:
         """Return the writes that the node has in flight, in order of arrival."""
         return [self.pending[write.id] for write in self.arbiter.in_flight(node)]
 

@@ -20,22 +20,13 @@ from functools import partial
 from typing import Any
 
 from jepsen_blk.storage.conflict import ConflictModel, Decision, Write
+from jepsen_blk.storage.ends import ENDS, spread
 from jepsen_blk.storage.holds import blocks_of, stamp_of
 from jepsen_blk.storage.log import TargetLog, WriteLine
 from jepsen_blk.storage.target.backing import Backing, part_in_block
-from jepsen_blk.storage.target.flights import Flights, Pending
+from jepsen_blk.storage.target.flights import Flights, Gated
 from jepsen_blk.storage.target.misbehaving import Misbehaving, failure
 from jepsen_blk.storage.target.steering import Steering
-
-_ENDS: dict[Decision, tuple[str, str, int]] = {
-    Decision.APPLY: ("apply", "ok", 0),
-    Decision.IGNORE: ("ignore", "ok", 0),
-    # NBD has no busy error, so a busy device is an I/O error on the wire.
-    Decision.BUSY: ("refuse", "error", errno.EIO),
-    Decision.REFUSE: ("refuse", "refused", errno.EPERM),
-    Decision.ABORT: ("abort", "aborted", errno.EIO),
-}
-"""What a write's last decision means: action and outcome in the log, errno of the reply."""
 
 
 class CommandError(OSError):
@@ -48,15 +39,6 @@ class Connection:
 
     id: int
     node: str
-
-
-def _spread(number: int) -> float:
-    """Return a factor from 1 up to 2 for the latency of write `number`, evenly spread and repeatable.
-
-    With the same latency for all, writes that were issued together complete together: the queue fills and
-    drains in step, and a migration may find it empty under full load.
-    """
-    return 1 + (number * 0x9E3779B1 >> 16 & 0xFFFF) / 0x10000
 
 
 class Target:
@@ -123,7 +105,7 @@ class Target:
         blocks = blocks_of(offset, len(data))
         with self._lock:
             write = Write(self._flights.next_id(), connection.node, connection.id, blocks)
-            pending = Pending(write, value, process, received_ns)
+            pending = Gated(write, value, process, received_ns)
             self._pending[write.id] = pending
             if self._flights.reissues.arrived(write.node, value):
                 self._flights.notify()
@@ -159,7 +141,7 @@ class Target:
         if not self._arbiter.admits(connection.node):
             raise CommandError(errno.EPERM, f"{connection.node} is fenced")
 
-    def _catch(self, pending: Pending) -> None:
+    def _catch(self, pending: Gated) -> None:
         write = pending.write
         hold = self._holds.match(write.node, write.blocks)
         if hold is None:
@@ -179,10 +161,10 @@ class Target:
         )
         self._flights.notify()
 
-    def _linger(self, pending: Pending) -> None:
+    def _linger(self, pending: Gated) -> None:
         """Wait until the write is due, admitted and let go, or until its fate is another one."""
         write = pending.write
-        due_ns = pending.received_ns + int(self._latency_ns * _spread(write.id))
+        due_ns = pending.received_ns + int(self._latency_ns * spread(write.id))
         with self._lock:
             pending.gate = threading.Condition(self._lock)
             while write.decision is Decision.APPLY or write.decision is Decision.WAIT:
@@ -204,9 +186,9 @@ class Target:
                 view = data[part.start - offset : part.stop - offset]
                 self._backing.write(view, part.start, durable=durable)
 
-    def _end(self, pending: Pending, applied_ns: int | None, failed: OSError | None) -> None:
+    def _end(self, pending: Gated, applied_ns: int | None, failed: OSError | None) -> None:
         write = pending.write
-        action, outcome, code = _ENDS[write.decision]
+        action, outcome, code = ENDS[write.decision]
         why = write.why
         if write.waited and action == "apply":
             action = "wait"

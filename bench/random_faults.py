@@ -15,7 +15,7 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.choose import prepare_lab
 from jepsen_blk.spec import Spec, make_spec
 from nemesis.catalogue import FAULTS, make_fault
-from nemesis.fault import Impairing
+from nemesis.demands import Impairing
 from nemesis.schedule import check_faults
 
 STAGGER_S = 0.3

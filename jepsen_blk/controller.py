@@ -23,9 +23,7 @@ from jepsen_blk.errors import LabError, UserError
 from jepsen_blk.history.events import EventLog
 from jepsen_blk.history.journal import JournalWriter
 from jepsen_blk.judge import EVENTS, JOURNAL, SPEC, judge_run, write_results
-from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.choose import prepare_lab
-from jepsen_blk.lab.paths import Impairment
 from jepsen_blk.lab.seams import Lab, PreparedLab
 from jepsen_blk.live import checking
 from jepsen_blk.replay import Repeated
@@ -34,7 +32,8 @@ from jepsen_blk.report.view import NullView, View
 from jepsen_blk.spec import Spec, dump_spec
 from jepsen_blk.store import new_run
 from nemesis.catalogue import make_fault
-from nemesis.fault import Demanding, Impairing, Stage
+from nemesis.demands import demands_of
+from nemesis.fault import Stage
 from nemesis.plan import Plan, write_plan
 from nemesis.play import play
 from nemesis.schedule import make_plan
@@ -101,13 +100,7 @@ async def run_test(
 async def _refuse_unoffered(plan: Plan, prepared: PreparedLab) -> None:
     """Raise UserError for the first fault that the lab cannot do, before anything runs."""
     faults = [make_fault(dated.step.fault, dated.step.options) for dated in plan.dated]
-    asked: dict[Impairment | Ability, str] = {}
-    for fault in faults:
-        if isinstance(fault, Impairing):
-            asked.setdefault(fault.impairment(), fault.name)
-        for ability in sorted(fault.abilities()) if isinstance(fault, Demanding) else ():
-            asked.setdefault(ability, fault.name)
-    for wanted, name in asked.items():
+    for wanted, name in demands_of(faults).items():
         reason = await prepared.why_not(wanted)
         if reason:
             raise UserError(f"nemesis {name}: this lab cannot do it: {reason}")

@@ -14,13 +14,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.handoff import Handoff, run_handoff
 from jepsen_blk.history.events import EventLog
-from jepsen_blk.lab.abilities import Ability
-from jepsen_blk.lab.paths import Impairment
 from jepsen_blk.lab.seams import Guest, GuestState, Lab, Migration
 from jepsen_blk.spec import HandoffSpec
 
@@ -176,7 +174,7 @@ class Fault(Protocol):
     """One fault of the catalogue; its dataclass fields are its options in the specification.
 
     The first line of its docstring says what it does; `needs`, if it has one, what not every lab or storage
-    offers. Both are for people: checked are `Impairing`, `Demanding` and `storage_fault.NeedsStorage`.
+    offers. Both are for people: checked are those of demands.py and `storage_fault.NeedsStorage`.
     """
 
     name: ClassVar[str]
@@ -198,22 +196,6 @@ class Fault(Protocol):
 
     async def prove_healed(self, stage: Stage) -> str:
         """Say what was seen that proves the healing; raise NotProven if it was not seen."""
-
-
-@runtime_checkable
-class Impairing(Protocol):
-    """A fault that not every lab can do: its nodes' kernels have to have what it impairs paths with."""
-
-    def impairment(self) -> Impairment:
-        """Say what the lab has to be able to do."""
-
-
-@runtime_checkable
-class Demanding(Protocol):
-    """A fault that needs of a lab what not every one can do."""
-
-    def abilities(self) -> frozenset[Ability]:
-        """Say what the lab has to be able to do."""
 
 
 class Cue(Protocol):

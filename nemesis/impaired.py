@@ -13,7 +13,7 @@ from nemesis.overlap import Ground
 
 @dataclass(slots=True)
 class Impaired(OnPaths, ABC):
-    """A fault that impairs a node's paths; implements nemesis.fault.Impairing."""
+    """A fault that impairs a node's paths; implements nemesis.demands.Impairing."""
 
     @abstractmethod
     def impairment(self) -> Impairment:

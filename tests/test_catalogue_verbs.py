@@ -10,7 +10,7 @@ from plugin_package import install
 
 from jepsen_blk.spec import StorageSpec
 from nemesis.catalogue import FAULTS, make_fault
-from nemesis.fault import Impairing
+from nemesis.demands import Impairing
 from nemesis.storage_fault import NeedsStorage
 
 TREMOR = '''

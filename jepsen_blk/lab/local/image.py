@@ -47,7 +47,15 @@ for module in list(sys.modules.values()):
     if path:
         print(path)
 """
-_LOADED = ("workloads.agent.__main__", "runpy", "encodings.ascii", "encodings.latin_1", "traceback", *MODULES)
+_LOADED = (
+    "workloads.agent.__main__",
+    "workloads.agent.aio",
+    "runpy",
+    "encodings.ascii",
+    "encodings.latin_1",
+    "traceback",
+    *MODULES,
+)
 _COMPILE = """
 import py_compile, sys
 for line in sys.stdin:

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from leftovers import MARK, lab_of, wait_gone
+from leftovers import MARK, Lab, wait_gone
 
 from jepsen_blk.history.events import read_events
 from jepsen_blk.judge import EVENTS, RESULTS
@@ -74,16 +74,17 @@ async def make_run(job: Job) -> Finished:
     (job.folder / "spec.toml").write_text(job.toml)
     mark = uuid.uuid4().hex
     begun = time.monotonic()
-    ended, lab = await _run_bounded(job, {MARK: mark, "TMPDIR": str(temporary)}, mark)
-    seconds = round(time.monotonic() - begun, 1)
-    left = await asyncio.to_thread(wait_gone, mark, lab)
+    with Lab() as lab:
+        ended = await _run_bounded(job, {MARK: mark, "TMPDIR": str(temporary)}, mark, lab)
+        seconds = round(time.monotonic() - begun, 1)
+        left = await asyncio.to_thread(wait_gone, mark, lab)
     leftovers = [f"process {pid}: {_command(pid)}" for pid in left]
     leftovers += [f"temporary file {path.name}" for path in temporary.iterdir()]
     return _finished(job, ended, seconds, tuple(leftovers))
 
 
-async def _run_bounded(job: Job, env: dict[str, str], mark: str) -> tuple[bool, set[str]]:
-    """Run the test; return whether it ended by itself, and the namespaces its lab had."""
+async def _run_bounded(job: Job, env: dict[str, str], mark: str, lab: Lab) -> bool:
+    """Run the test and note which namespaces its lab has; return whether it ended by itself."""
     command = (
         "-m",
         "jepsen_blk",
@@ -92,7 +93,6 @@ async def _run_bounded(job: Job, env: dict[str, str], mark: str) -> tuple[bool, 
         "--store",
         str(job.folder / "store"),
     )
-    lab: set[str] = set()
     with (job.folder / "output").open("wb") as output:
         # The signal: no run goes on alone when the soak is killed. A session: Ctrl-C is the soak's to handle.
         process = await asyncio.create_subprocess_exec(
@@ -109,11 +109,11 @@ async def _run_bounded(job: Job, env: dict[str, str], mark: str) -> tuple[bool, 
         while time.monotonic() < deadline:
             done, _ = await asyncio.wait({ending}, timeout=_LOOK_EVERY_S)
             if done:
-                return True, lab
-            lab |= lab_of(mark)
+                return True
+            lab.see(mark)
         process.send_signal(signal.SIGABRT)  # its output then says where it stood
         await ending
-        return False, lab
+        return False
     finally:
         if not ending.done():
             process.send_signal(signal.SIGINT)

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from leftovers import MARK, lab_of, wait_gone
+from leftovers import MARK, Lab, wait_gone
 from live_stage import live_stage
 
 from jepsen_blk.history.events import Event, read_events
@@ -61,11 +61,12 @@ def test_a_test_that_is_ended_heals_first_and_leaves_nothing(
             break
     else:
         pytest.fail(controller.communicate()[1])
-    lab = lab_of(mark)
-    controller.send_signal(number)
-    _, said = controller.communicate(timeout=60)
-    assert (controller.returncode, said) == (code, "jepsen-blk: interrupted\n")
-    assert wait_gone(mark, lab) == []
+    with Lab() as lab:
+        lab.see(mark)
+        controller.send_signal(number)
+        _, said = controller.communicate(timeout=60)
+        assert (controller.returncode, said) == (code, "jepsen-blk: interrupted\n")
+        assert wait_gone(mark, lab) == []
     (run_dir,) = (path for path in tmp_path.glob("cut/*") if path.is_dir())
     events: list[Event] = list(read_events(run_dir / "events.jsonl"))
     (over,) = (event for event in events if event.phase == "over")

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from leftovers import MARK, lab_of, wait_gone
+from leftovers import MARK, Lab, wait_gone
 
 from jepsen_blk.history.journal import read_journal
 from jepsen_blk.judge import judge_run
@@ -44,10 +44,11 @@ def test_sigkill_at_any_moment_leaves_nothing_behind_and_the_journal_opens(seed:
         controller.wait(moment_s)
         pytest.fail("the controller ended by itself before it was killed")
     except subprocess.TimeoutExpired:
-        lab = lab_of(mark)
-        controller.send_signal(signal.SIGKILL)
-        controller.wait(10)
-    assert wait_gone(mark, lab) == []
+        with Lab() as lab:
+            lab.see(mark)
+            controller.send_signal(signal.SIGKILL)
+            controller.wait(10)
+            assert wait_gone(mark, lab) == []
     assert Path("/proc/self/mountinfo").read_text() == mounts
     for journal in store.glob("killed/*/history.blk"):
         opened = read_journal(journal)

@@ -1,0 +1,1 @@
+"""Many tests at once: which recovery policy is safe on which storage, and what it costs."""

@@ -10,7 +10,7 @@ BENCHES := bench/check.py bench/online.py bench/certificate.py bench/interchange
 
 help:
 	@echo "make demo    three tests on real guests: a control, the case of 2006, and the same on a stock server"
-	@echo "make test    run all tests; some of them start real guests"
+	@echo "make test    run all tests, as many side by side as there are processors; some of them start real guests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure the checker and the guest's I/O"
 	@echo "make prove   prove-checker, and the demo under 20 seeds with what was in flight at each migration"
@@ -41,7 +41,7 @@ doctor: .venv/ready-run
 	@$(BIN)/jepsen-blk doctor
 
 test: .venv/ready-all
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: .venv/ready-all
 	$(BIN)/ruff check .

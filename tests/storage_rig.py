@@ -37,12 +37,14 @@ def _own_ports() -> Iterator[int]:
     """Ports of loopback that nothing listens on, each once, below those that the kernel gives away.
 
     One that the kernel chose may be chosen again before it is listened on: for the next who asks, or for the
-    near end of an outgoing connection, which may even connect to itself.
+    near end of an outgoing connection, which may even connect to itself. Each of the processes that run tests
+    side by side has a share of them.
     """
     end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    begin = end - _PORTS
-    for number in range(_PORTS):
-        port = begin + (os.getpid() * 97 + number) % _PORTS
+    share = _PORTS // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    begin = end - share * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) + 1)
+    for number in range(share):
+        port = begin + (os.getpid() * 97 + number) % share
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -100,6 +100,12 @@ ROOMS = {
         *("jepsen_blk.judge", "jepsen_blk.lab.seams", "jepsen_blk.plugins", "nemesis.plan"),
         "jepsen_blk.cue_spec",
     ),
+    "jepsen_blk.assumptions": ("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.spec"),
+    "jepsen_blk.report.comparison": (
+        *("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.table", "jepsen_blk.spec"),
+        *("jepsen_blk.assumptions", "jepsen_blk.campaign.rows", "jepsen_blk.campaign.summary"),
+        *("jepsen_blk.report.html", "jepsen_blk.report.picture", "jepsen_blk.storage.conflict"),
+    ),
 }
 # What runs inside the guest, and inside the storage server: under a Python without third-party packages.
 BARE_ROOMS = ("workloads.agent", "jepsen_blk.storage.target")

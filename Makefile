@@ -6,7 +6,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 INPUTS := debian-packages.txt pyproject.toml scripts/setup
 BENCHES := bench/check.py bench/online.py bench/certificate.py bench/interchange.py bench/agent.py bench/target.py bench/guest.py
 
-.PHONY: help setup demo test lint bench prove prove-checker mutate-checker scenarios soak-smoke pictures doctor clean
+.PHONY: help setup demo test lint bench prove prove-checker mutate-checker scenarios soak-smoke pictures policies doctor clean
 
 help:
 	@echo "make demo    three tests on real guests: a control, the case of 2006, and the same on a stock server"
@@ -19,6 +19,7 @@ help:
 	@echo "make soak-smoke  200 random fault schedules on a storage that is right and 200 on one that is not; goes on where it was"
 	@echo "make mutate-checker  break the checker in every small way and see that a test notices"
 	@echo "make pictures  make the definitions and pictures of docs/anomalies.md anew"
+	@echo "make policies SIM=DIR LOCAL=DIR  make the truth table of docs/policies.md anew from two comparisons"
 	@echo "make doctor  say what this machine lacks"
 	@echo "make setup   install Debian packages (as root or by sudo) and make .venv; the others do it too"
 	@echo "make clean   remove .venv and caches; the store and its runs stay"
@@ -65,6 +66,9 @@ soak-smoke: .venv/ready-run
 
 pictures: .venv/ready-all
 	$(BIN)/python -m jepsen_blk.report.kinds_page docs
+
+policies: .venv/ready-run
+	$(BIN)/python -m jepsen_blk.report.comparison.policies_page "$(SIM)" "$(LOCAL)" docs/policies.md
 
 mutate-checker: .venv/ready-all
 	$(BIN)/python bench/mutate_checker.py

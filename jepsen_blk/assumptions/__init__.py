@@ -62,7 +62,7 @@ ASSUMPTIONS = (
     ),
     Assumption(
         HandoffPolicy.EPOCH,
-        "an acknowledged write being applied: the check stands at the media",
+        "every acknowledged write coming to the check at the media",
         "the storage acknowledges the guest's new writes and applies none, while an old one is in flight",
         "epoch-ignored-write",
     ),

@@ -7,8 +7,10 @@ engine; chart data goes in as JSON in which no character can end a script elemen
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup
@@ -38,8 +40,11 @@ _HEADLINES = {
 }
 
 
-def render_report(run_dir: Path) -> Path:
+def render_report(run_dir: Path, library: Path | None = None) -> Path:
     """Write `run_dir/report.html` and return its path.
+
+    The chart library, some 4 MB, is in the page; where many pages lie together it may be a file of theirs,
+    `library`, which is written if it is not there.
 
     Raises UserError when the run holds no results, HistoryError when its journal is damaged.
     """
@@ -63,12 +68,20 @@ def render_report(run_dir: Path) -> Path:
             show_value=show_value,
             style=_inline("report.css"),
             script=_inline("report.js"),
-            plotly=Markup(get_plotlyjs()),  # noqa: S704 - the library's own script
+            plotly=Markup(get_plotlyjs()) if library is None else None,  # noqa: S704 - the library's own script
+            plotly_file=None if library is None else _shared(library, run_dir),
         )
     )
     path = run_dir / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _shared(library: Path, run_dir: Path) -> str:
+    """Return the library's address as seen from the run; write it if it is not there."""
+    if not library.exists():
+        library.write_text(get_plotlyjs(), encoding="utf-8")
+    return quote(os.path.relpath(library, run_dir))
 
 
 def _headline(run: RunData, anomaly: Anomaly | None) -> str:

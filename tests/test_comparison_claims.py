@@ -54,8 +54,16 @@ def test_what_holds_on_some_frontends_only_is_said_of_these():
         claim.said[2]
         == "With blkfront under migrate it is unsafe on ignore-second: 40 of 50 runs failed there."
     )
+    (claim,) = claims_of(table("requeue", "uus") + table("requeue", "sus", frontend="blkfront"))
+    assert claim.said[0].startswith("is unsafe on every conflict model but serialize, with qemu: ")
+    (claim,) = claims_of(table("drain", "sss") + table("drain", "sss", nemesis="migrate", lab="local"))
+    assert "tried, under lost-path-migration on lab sim and migrate on lab local: 0 of" in claim.said[0]
     many = [cell for number in range(4) for cell in table("drain", "sss", nemesis=f"n{number}")]
     assert "in all of 4 combinations of lab, frontend and nemesis: 0 of 600" in claims_of(many)[0].said[0]
+    some = claims_of(many + table("drain", "uuu", nemesis="worse"))[0].said[0]
+    assert "in 4 of 5 combinations of lab, frontend and nemesis: 0 of 600" in some
+    (drain, _) = claims_of(table("drain", "sss") + table("requeue", "uuu", frontend="blkfront"))
+    assert drain.said == (f"is safe on every conflict model tried, with qemu: {NONE_OF_150}.",)
 
 
 def test_policies_that_are_judged_alike_everywhere_share_a_claim():

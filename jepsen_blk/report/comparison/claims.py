@@ -18,6 +18,7 @@ Standing = Literal["safe", "unsafe", "open"]
 """Of policies over all their cells: safe in each, unsafe in one at least, or neither."""
 _MOST_NAMED = 5
 _MOST_PLACES = 3
+_SAID = {"frontend": "with", "nemesis": "under", "lab": "on lab"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,10 @@ def _claim(policies: Sequence[str], cells: Sequence[CellSummary]) -> Claim:
     several = len(policies) > 1
     judged = {cell.judgement for cell in own}
     standing: Standing = "unsafe" if "unsafe" in judged else "safe" if judged == {"safe"} else "open"
-    parts = _parted(own)
+    parts, every = _parted(own), {place_of(cell) for cell in cells}
     said: list[str] = []
     for places, part in parts:
-        where = _with(places, len(parts) > 1 or len(places) > 1)
+        where = _with(places, every)
         said += _said(part, word, where, lead=not said, several=several)
     return Claim(tuple(policies), standing, tuple(said), own)
 
@@ -131,17 +132,19 @@ def _on(cells: Sequence[CellSummary], storages: Sequence[str], word: str) -> str
     return listed([name for name in storages if name in own])
 
 
-def _with(places: Sequence[Place], told: bool) -> str:
-    """Name the places, or how many there are; nothing where there is but one and it goes without saying."""
-    if not told:
+def _with(places: Sequence[Place], every: set[Place]) -> str:
+    """Name the places by what tells them from the others, or say how many there are."""
+    varied = [name for name in _SAID if len({getattr(place, name) for place in every}) > 1]
+    if not varied:
         return ""
     if len(places) > _MOST_PLACES:
-        return f", in all of {len(places)} combinations of lab, frontend and nemesis"
-    labs = len({place.lab for place in places}) > 1
-    names = [
-        f"{place.frontend} under {place.nemesis}{f' on lab {place.lab}' if labs else ''}" for place in places
-    ]
-    return f", with {listed(names)}"
+        some = "all of" if len(places) == len(every) else f"{len(places)} of"
+        return f", in {some} {len(every)} combinations of lab, frontend and nemesis"
+    names = []
+    for place in places:
+        words = [f"{_SAID[name]} {getattr(place, name)}" for name in varied]
+        names.append(" ".join(words).removeprefix(f"{_SAID[varied[0]]} "))
+    return f", {_SAID[varied[0]]} {listed(names)}"
 
 
 def _none_failed(cells: Sequence[CellSummary]) -> str:

@@ -16,6 +16,7 @@ from jepsen_blk.report.comparison.wording import (
     SYMBOLS,
     counted,
     milliseconds,
+    moment,
     ratio,
 )
 
@@ -63,7 +64,7 @@ def as_markdown(comparison: Comparison, groups: Sequence[Group]) -> str:
     parts += [
         f"Left out, {why}: {'; '.join(map(str, cells))}." for why, cells in comparison.reasons().items()
     ]
-    parts.append(f"Made by: `{comparison.command}`, begun {comparison.begun}.")
+    parts.append(f"Made by: `{comparison.command}`, begun {moment(comparison.begun)}.")
     return "\n\n".join(parts) + "\n"
 
 

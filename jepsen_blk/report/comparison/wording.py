@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 from jepsen_blk.campaign.summary import CellSummary, Judgement, Share
 
@@ -72,6 +73,14 @@ def blackout(p50_ms: float | None, p99_ms: float | None) -> str:
     """Write a median and a 99th percentile, once if they are the same."""
     low, high = milliseconds(p50_ms), milliseconds(p99_ms)
     return low if low == high else f"{low} to {high}"
+
+
+def moment(text: str) -> str:
+    """Write a time of ISO 8601 for people; anything else as it is."""
+    try:
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return text
 
 
 def milliseconds(value: float | None) -> str:

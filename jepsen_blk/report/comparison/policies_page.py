@@ -34,10 +34,15 @@ class Pair:
     local: CellSummary
 
     @property
-    def agrees(self) -> bool:
-        """Tell whether they say the same; where neither has a failure, one may want more runs."""
+    def sign(self) -> str:
+        """Return = where they say the same, ≠ where they do not, and nothing where neither says anything.
+
+        Where neither has a failure, one of them may want more runs.
+        """
         judged = {self.sim.judgement, self.local.judgement}
-        return len(judged) == 1 or judged == {"safe", "undecided"}
+        if judged == {"unknown"}:
+            return ""
+        return "=" if len(judged) == 1 or judged == {"safe", "undecided"} else "≠"
 
     def __str__(self) -> str:
         cell = self.sim.cell
@@ -89,11 +94,12 @@ def _side_by_side(
         for summary in sim
         if _without_lab(summary.cell) in real
     }
-    reasons = _reasons([pair for pair in pairs.values() if not pair.agrees], explanations)
-    agreed = sum(pair.agrees for pair in pairs.values())
+    reasons = _reasons([pair for pair in pairs.values() if pair.sign == "≠"], explanations)
+    signs = [pair.sign for pair in pairs.values()]
     parts = [
         "### Simulator against local lab",
-        f"Both judge {len(pairs)} cells, and agree on {agreed}; the simulator's judgement comes first. "
+        f"Of {len(pairs)} cells that both have, they agree on {signs.count('=')}, differ on {signs.count('≠')}, and "
+        f"{signs.count('')} neither could judge; the simulator's judgement comes first. "
         f"{_alone(len(sim) - len(pairs), 'the simulator')} {_alone(len(real) - len(pairs), 'the local lab')}",
     ]
     for group in groups_of([pair.sim for pair in pairs.values()]):
@@ -131,9 +137,8 @@ def _explanation(pair: Pair, explanations: Sequence[Explanation]) -> Explanation
 
 
 def _entry(pair: Pair, reasons: dict[Explanation, str]) -> str:
-    sign = "=" if pair.agrees else "≠"
-    said = f"{SYMBOLS[pair.sim.judgement]} {sign} {SYMBOLS[pair.local.judgement]}"
-    explanation = None if pair.agrees else _explanation(pair, tuple(reasons))
+    said = f"{SYMBOLS[pair.sim.judgement]} {pair.sign} {SYMBOLS[pair.local.judgement]}"
+    explanation = _explanation(pair, tuple(reasons)) if pair.sign == "≠" else None
     return f"**{said}** ({list(reasons).index(explanation) + 1})" if explanation else said
 
 

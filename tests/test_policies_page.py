@@ -38,7 +38,7 @@ def test_the_tables_of_both_labs_and_their_comparison_come_between_the_markers(t
     assert "### Simulator\n\n450 runs of `jepsen-blk compare m.toml`." in text
     assert "| requeue | ✗ 40 of 50, 67 % to 89 % |" in text
     assert "**Frontend blkfront, nemesis migrate**" in text
-    assert "Of 6 cells that both have, they agree on 6, differ on 0, and 0 neither could judge;" in text
+    assert "Of 6 cells that both have, they agree on 6, differ on 0, and 0 neither could judge." in text
     assert "3 cells are of the simulator alone. None is of the local lab alone." in text
     assert "| drain | ✓ = ✓ | ✓ = ~ | ✓ = ✓ |" in text
     assert "≠" not in text
@@ -49,14 +49,14 @@ def test_a_disagreement_carries_the_number_of_its_explanation(tmp_path, page):
     text = make(tmp_path, page, table("requeue", "uss", lab="local"), [WHY])
     assert "| requeue | ✗ = ✗ | **✗ ≠ ✓** (1) | ✓ = ✓ |" in text
     assert "\n1. The real one waits.\n" in text
-    assert "Of 3 cells that both have, they agree on 2, differ on 1, and 0 neither could judge;" in text
+    assert "Of 3 cells that both have, they agree on 2, differ on 1, and 0 neither could judge." in text
 
 
 def test_a_cell_that_neither_could_judge_is_no_agreement(tmp_path, page):
     sim = save(tmp_path / "sim", table("requeue", "nus"))
     write(sim, save(tmp_path / "local", table("requeue", "nus", lab="local")), page, ())
     text = page.read_text()
-    assert "they agree on 2, differ on 0, and 1 neither could judge;" in text
+    assert "they agree on 2, differ on 0, and 1 neither could judge." in text
     assert "| requeue | ?  ? | ✗ = ✗ | ✓ = ✓ |" in text
 
 

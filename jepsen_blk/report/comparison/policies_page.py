@@ -98,8 +98,9 @@ def _side_by_side(
     signs = [pair.sign for pair in pairs.values()]
     parts = [
         "### Simulator against local lab",
-        f"Of {len(pairs)} cells that both have, they agree on {signs.count('=')}, differ on {signs.count('≠')}, and "
-        f"{signs.count('')} neither could judge; the simulator's judgement comes first. "
+        f"Of {len(pairs)} cells that both have, they agree on {signs.count('=')}, differ on "
+        f"{signs.count('≠')}, and {signs.count('')} neither could judge. "
+        "The simulator's judgement comes first. "
         f"{_alone(len(sim) - len(pairs), 'the simulator')} {_alone(len(real) - len(pairs), 'the local lab')}",
     ]
     for group in groups_of([pair.sim for pair in pairs.values()]):

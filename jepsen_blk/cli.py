@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jepsen_blk import __version__, cli_heal, cli_plugins, cli_scenarios, cli_shrink
+from jepsen_blk import __version__, cli_heal, cli_lint, cli_plugins, cli_scenarios, cli_shrink
 from jepsen_blk.cli_plugins import AsJson
 from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
 from jepsen_blk.termination import as_interrupt
@@ -283,6 +283,7 @@ _VERBS = (
     cli_shrink.shrink,
     cli_scenarios.scenarios,
     cli_heal.heal,
+    cli_lint.lint,
     cli_plugins.nemeses,
     cli_plugins.workloads,
     cli_plugins.new,

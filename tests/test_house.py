@@ -79,6 +79,10 @@ ROOMS = {
         *("jepsen_blk", "jepsen_blk.errors", "jepsen_blk.plugins", "jepsen_blk.workload_spec"),
         "nemesis.catalogue",
     ),
+    "jepsen_blk.lint": (
+        *("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.spec", "jepsen_blk.scenarios"),
+        "jepsen_blk.storage.conflict",
+    ),
     "jepsen_blk.shrink.ddmin": (),
     "jepsen_blk.shrink.candidate": ("jepsen_blk.spec", "nemesis"),
     "jepsen_blk.shrink.reductions": (
@@ -98,7 +102,7 @@ ROOMS = {
             "jepsen_blk.storage",
         ),
         *("jepsen_blk.judge", "jepsen_blk.lab.seams", "jepsen_blk.plugins", "nemesis.plan"),
-        "jepsen_blk.cue_spec",
+        *("jepsen_blk.cue_spec", "jepsen_blk.lint"),
     ),
     "jepsen_blk.assumptions": ("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.spec"),
     "jepsen_blk.report.comparison": (

@@ -24,6 +24,8 @@ _NO_FENCE = {
     HandoffPolicy.DRAIN: "waits for what is in flight, and refuses nothing that comes later",
     HandoffPolicy.CANCEL_INITIATOR: "drops connections, and a node can make new ones",
     HandoffPolicy.QUIESCE: "waits, and refuses nothing that comes later",
+    HandoffPolicy.PREEMPT: "refuses new commands of the node, and what was accepted lands later",
+    HandoffPolicy.STONITH: "kills the node's hypervisor, and what that has sent lands later",
 }
 _IN_ORDER = (ConflictModel.SERIALIZE, ConflictModel.REJECT_BUSY)
 """Where the second write to a block waits for the first, or is refused."""
@@ -103,10 +105,10 @@ SPEC_RULES = (
     Rule(
         id="handoff-no-fence",
         level=Level.WARNING,
-        title="a handoff that does not shut the lost node out",
+        title="a handoff after which the lost node still writes",
         looks_at="handoff.policy",
         kinds=("fenced-zombie",),
-        how="The node was only cut off. It comes back, and its guest writes among the new guest's writes.",
+        how="The node was only cut off. Its path comes back, and its writes land among the new guest's.",
         shown=Options(("--nemesis", "failover:by=cut"), over_file=True),
         remedy="handoff.policy 'preempt-abort', 'epoch' or 'single-writer'",
         source=(

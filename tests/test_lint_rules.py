@@ -80,6 +80,7 @@ def test_a_specification_of_a_sound_policy_is_safe() -> None:
         (block(), []),
         (block("cache='directsync'"), []),
         (block("cache='writeback'"), [("host-cache", "warning")]),
+        (block("cache='writethrough'"), [("host-cache", "note")]),
         (block("cache='default'"), [("host-cache", "warning")]),
         (block("name='qemu'"), [("host-cache", "warning")]),
         (block("name='qemu'", "/dev/vg/lv"), []),
@@ -207,8 +208,8 @@ def test_a_name_cannot_speak_to_the_terminal() -> None:
 def test_a_rule_without_a_specification_says_what_shows_it() -> None:
     with pytest.raises(UserError, match="this shows it: jepsen-blk test --lab sim --nemesis failover:by=cut"):
         specification_of(rule_named("two-writers"))
-    with pytest.raises(UserError, match="no host page cache"):
-        specification_of(rule_named("host-cache"))
+    with pytest.raises(UserError, match="not two that are replicated"):
+        specification_of(rule_named("drbd-discards"))
     with pytest.raises(UserError, match="did you mean 'no-lock'"):
         rule_named("no-lok")
 

@@ -9,7 +9,7 @@ from jepsen_blk.lint.findings import Hit, Level, NoLab, Rule, Scenario, Specific
 from jepsen_blk.spec import HandoffPolicy
 from jepsen_blk.storage.conflict import ConflictModel
 
-_COHERENT = ("none", "directsync")
+_KEPT = "QEMU is too old to drop the cache at a migration"
 _SENT_TWICE = (ConflictModel.ARRIVAL_ORDER, ConflictModel.IGNORE_SECOND)
 """Where a write that is sent again is done or acknowledged while its first copy is in flight, also on a new
 connection.
@@ -34,9 +34,12 @@ def _lowered(assumed: str) -> Level | None:
 
 def _host_cache(facts: Facts) -> Iterator[Hit]:
     for disk, assumed in _on_shared(facts, cached=True):
-        if disk.cache and disk.cache.value not in (*_COHERENT, "unsafe"):
-            said = f"cache {disk.cache.value!r} keeps it in the host's page cache"
+        if disk.cache and disk.cache.value == "writeback":
+            said = "cache 'writeback' leaves its writes in the host's page cache"
             yield Hit(disk.cache.line, f"{disk.about}: {said}", assumed, _lowered(assumed))
+        elif disk.cache and disk.cache.value == "writethrough":
+            said = "cache 'writethrough' reads it from the host's page cache"
+            yield Hit(disk.cache.line, f"{disk.about}: {said}", assumed or _KEPT, Level.NOTE)
         elif disk.cache is None and facts.hypervisor is Hypervisor.QEMU and not assumed:
             said = "no cache mode is given, and QEMU's own default, writeback, uses the host's page cache"
             yield Hit(disk.line, f"{disk.about}: {said}")
@@ -113,17 +116,20 @@ DISK_RULES = (
         level=Level.WARNING,
         title="the host's page cache on shared storage",
         looks_at="libvirt: cache of <driver>; xl: qdisk without direct-io-safe",
-        kinds=("stale-read",),
+        kinds=("fenced-zombie", "stale-read"),
         how=(
-            "The destination has pages of the disk in its own cache, from before the source wrote, and the "
-            "guest that has "
-            "moved there reads them."
+            "The guest is started again on another host, and the kernel of the first one writes back pages "
+            "that it still had. Or the guest moves and reads pages that the destination had read before the "
+            "source wrote; newer QEMUs drop those."
         ),
-        shown=NoLab("the labs' disks have no host page cache"),
-        remedy="cache='none' (or 'directsync'); with xl a block device by phy, which has no host page cache",
+        shown=Scenario("dead-hypervisor"),
+        remedy=(
+            "cache='none' (or 'directsync'); with xl a block device by phy, which has no host page cache"
+        ),
         source=(
-            "libvirt refuses such a migration where QEMU cannot drop the cache (qemuMigrationSrcIsSafe); "
-            "xl-disk-configuration(5), direct-io-safe: qdisk disables O_DIRECT"
+            "runs of ours: what a killed QEMU has given to its kernel is written later; libvirt refuses to "
+            "migrate where QEMU cannot drop the cache (qemuMigrationSrcIsSafe); xl-disk-configuration(5), "
+            "direct-io-safe"
         ),
         check=_host_cache,
     ),

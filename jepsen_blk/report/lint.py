@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Any
 
 from rich.console import Console
@@ -99,11 +100,11 @@ def rule_object(rule: Rule) -> dict[str, Any]:
 
 def rules_page() -> str:
     """Return the table of docs/policies.md."""
-    rows = (
-        f"| `{rule.id}` | {rule.level} | {rule.looks_at} | {', '.join(f'`{kind}`' for kind in rule.kinds)} | "
-        f"`{command(rule)}` |"
-        for rule in RULES.values()
-    )
+    rows = []
+    for rule in RULES.values():
+        kinds = ", ".join(f"`{kind}`" for kind in rule.kinds)
+        looks_at = escape(rule.looks_at, quote=False)
+        rows.append(f"| `{rule.id}` | {rule.level} | {looks_at} | {kinds} | `{command(rule)}` |")
     return (
         "\n".join(("| rule | level | looks at | leads to | see it |", "|---|---|---|---|---|", *rows)) + "\n"
     )

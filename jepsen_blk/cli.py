@@ -11,15 +11,24 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jepsen_blk import __version__, cli_heal, cli_lint, cli_plugins, cli_scenarios, cli_shrink
-from jepsen_blk.cli_plugins import AsJson
-from jepsen_blk.errors import EXIT_FAIL, EXIT_INTERNAL, EXIT_PASS, EXIT_UNKNOWN, EXIT_USER, JepsenBlkError
+from jepsen_blk import (
+    __version__,
+    cli_check,
+    cli_heal,
+    cli_lint,
+    cli_machine,
+    cli_plugins,
+    cli_scenarios,
+    cli_shrink,
+)
+from jepsen_blk.cli_check import EXIT_OF_VERDICT
+from jepsen_blk.errors import EXIT_INTERNAL, EXIT_PASS, EXIT_USER, JepsenBlkError
 from jepsen_blk.termination import as_interrupt
 
 if TYPE_CHECKING:
@@ -31,7 +40,6 @@ _EXIT_INTERRUPTED = 130
 _EXIT_TERMINATED = 143
 _EXIT_PIPE_CLOSED = 141
 _DEBUG = "JEPSEN_BLK_DEBUG"
-_EXIT_OF_VERDICT = {"pass": EXIT_PASS, "fail": EXIT_FAIL, "unknown": EXIT_UNKNOWN}
 _ADMIN_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """click's UsageError, which recent Typers carry inside and older ones import."""
@@ -124,125 +132,11 @@ def replay(
     return _run(specification, store, keep_lab, repeated)
 
 
-@app.command()
-def check(
-    path: Annotated[
-        Path | None,
-        typer.Argument(metavar="RUN|FILE", help="A run, or a history; without one the newest run."),
-    ] = None,
-    deadline: Annotated[
-        str | None, typer.Option(help="Until when an indeterminate write may land: never, fence, error.")
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Write what lets others confirm the verdict.")
-    ] = None,
-    witness: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Draw the first anomaly's witness: .svg, .png, .dot.")
-    ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Check a run while it goes on, until it ends or fails.")
-    ] = False,
-    as_json: AsJson = False,
-    store: Store = Path("store"),
-) -> int:
-    """Judge a stored run or a history again, or one that is still being written."""
-    from jepsen_blk.recheck import judge_path, parse_deadline, read_witness, require_certifiable
-    from jepsen_blk.store import latest
-
-    wanted = parse_deadline(deadline)
-    subject = path or latest(store)
-    if certificate:
-        require_certifiable(subject)
-    if witness:
-        from jepsen_blk.report.witness_file import require_drawable, write_witness
-
-        require_drawable(witness)
-    if follow:
-        from jepsen_blk.follow import follow_path
-
-        follow_path(subject, wanted, lambda line: typer.echo(line, err=True))
-    results = judge_path(subject, wanted, say=_progress(as_json))
-    if witness:
-        write_witness(read_witness(subject, results), results, witness)
-    if certificate:
-        from jepsen_blk.certify import write_certificate
-
-        write_certificate(subject, results, certificate)
-    if as_json:
-        typer.echo(json.dumps(results))
-    else:
-        from rich.console import Console
-
-        from jepsen_blk.report.terminal import print_verdict
-
-        print_verdict(results, subject if subject.is_dir() else None, Console(highlight=False))
-    return _EXIT_OF_VERDICT[results["verdict"]]
-
-
-@app.command("verify-certificate")
-def verify_certificate(
-    certificate: Annotated[
-        str, typer.Argument(metavar="CERTIFICATE", help="What check --certificate wrote.")
-    ],
-    history: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="The history it is of.")],
-) -> int:
-    """Confirm a certificate by a small program that shares no code with the checker."""
-    from jepsen_blk import verify_certificate as verifier
-
-    return verifier.main([certificate, history])
-
-
-@app.command()
-def convert(
-    source: Annotated[
-        Path, typer.Argument(metavar="RUN|FILE", help="A run, a .blk, .jsonl, .edn or .parquet.")
-    ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="A new file: .jsonl, .edn or .parquet.")],
-) -> int:
-    """Write a history in another form."""
-    from jepsen_blk.history.formats import convert
-    from jepsen_blk.recheck import history_file
-
-    for note in convert(history_file(source), target):
-        typer.echo(f"note: {note}", err=True)
-    return EXIT_PASS
-
-
-@app.command()
-def explain(
-    kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="A kind of anomaly; without one all are listed.")
-    ] = None,
-) -> int:
-    """Say what a kind of anomaly is exactly, what causes it, and show an example."""
-    from rich.console import Console
-
-    from jepsen_blk.report.explain import print_kind, print_kinds
-
-    console = Console(highlight=False)
-    if kind is None:
-        print_kinds(console)
-    else:
-        print_kind(kind, console)
-    return EXIT_PASS
-
-
-@app.command()
-def doctor(as_json: AsJson = False) -> int:
-    """Say what this machine lacks for a test, and how to get it."""
-    from jepsen_blk.doctor import examine, is_fit, table, to_json
-
-    checks = examine()
-    if as_json:
-        typer.echo(json.dumps(to_json(checks)))
-    else:
-        from rich.console import Console
-
-        Console(highlight=False).print(table(checks))
-        for check in checks:
-            if check.remedy:
-                typer.echo(f"{check.name}: {check.remedy}")
-    return EXIT_PASS if is_fit(checks) else EXIT_USER
+app.command()(cli_check.check)
+app.command("verify-certificate")(cli_check.verify_certificate)
+app.command()(cli_check.convert)
+app.command()(cli_check.explain)
+app.command()(cli_machine.doctor)
 
 
 @app.command()
@@ -260,25 +154,7 @@ def demo(store: Store = Path("store")) -> int:
     return run_demo(store)
 
 
-@app.command()
-def image(
-    spec: Annotated[Path | None, typer.Argument(metavar="SPEC.toml", help="The specification.")] = None,
-) -> int:
-    """Build the guest's image and its pre-booted state now, so that the first test starts at once."""
-    import asyncio
-
-    from jepsen_blk.doctor import require_runnable
-    from jepsen_blk.lab.choose import prepare_lab
-    from jepsen_blk.options import read_spec
-
-    specification = read_spec(spec, {"lab": "local"})
-    require_runnable(specification.guest.memory_mb)
-    prepared = asyncio.run(prepare_lab(specification))
-    for key, value in prepared.environment.items():
-        typer.echo(f"{key}: {value}")
-    return EXIT_PASS
-
-
+app.command()(cli_machine.image)
 _VERBS = (
     cli_shrink.shrink,
     cli_scenarios.scenarios,
@@ -332,7 +208,7 @@ def _run(spec: Spec, store: Path, keep_lab: bool, repeated: Repeated | None = No
     with show_test(spec, console) as view:
         outcome = run_in_time_of(spec, run_test(spec, store, repeated=repeated, keep_lab=keep_lab, view=view))
     print_verdict(outcome.results, outcome.run_dir, console)
-    return _EXIT_OF_VERDICT[outcome.verdict]
+    return EXIT_OF_VERDICT[outcome.verdict]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -378,13 +254,6 @@ def _invoke(argv: Sequence[str]) -> int:
             return int(context.command.invoke(context))
     except typer.Exit as ended:
         return int(ended.exit_code)
-
-
-def _progress(as_json: bool) -> Callable[[str], None]:
-    """Return what tells people how far a long check is: nothing where only a program listens."""
-    if as_json and not sys.stderr.isatty():
-        return lambda _line: None
-    return lambda line: typer.echo(line, err=True)
 
 
 def _say(text: str, code: int) -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jepsen_blk.errors import UserError
 from jepsen_blk.lint.drbd import read_drbd
-from jepsen_blk.lint.facts import Facts, Format, Hypervisor, Said, Sharing
+from jepsen_blk.lint.facts import NOWHERE, Facts, Format, Hypervisor, Said, Sharing
 from jepsen_blk.lint.libvirt import read_libvirt
 from jepsen_blk.lint.reading import format_of
 from jepsen_blk.lint.sharing import source_at
@@ -236,6 +236,7 @@ def test_a_specification_gives_the_lines_of_what_it_sets() -> None:
     )
     assert dotted.recovery is not None
     assert (dotted.recovery.policy.line, dotted.recovery.conflict.line) == (2, 3)
+    assert dotted.recovery.ignores_flush == Said(False, NOWHERE)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +279,17 @@ def test_the_content_tells_the_format(text: str, format_: Format) -> None:
 def test_what_nothing_tells_is_asked_for() -> None:
     with pytest.raises(UserError, match=r"f: cannot tell .* --format \(spec, libvirt, xl, drbd\)"):
         format_of(b"hello", "f")
+
+
+def test_the_key_in_an_rbd_target_is_not_shown() -> None:
+    assert source_at("rbd:pool/image:id=a:key=SECRET", block=False).name == "rbd:pool/image"
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    disk = (
+        "<disk type='network'><source protocol='nbd' name='a'><host name='::1' port='6000'/></source></disk>"
+    )
+    assert libvirt(disk).disks[0].source.name == "nbd://[::1]:6000/a"
 
 
 def read_or_refuse(read: Callable[[bytes, str], object], data: bytes) -> None:

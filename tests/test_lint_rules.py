@@ -229,6 +229,16 @@ def test_the_verb_prints_places_levels_and_consequences_and_fails(tmp_path: Path
     assert "safe.toml (spec, its storage, guest and handoff): nothing unsafe found" in done.stdout
 
 
+def test_a_default_that_is_unsafe_is_called_so_and_has_no_line(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("seed = 1\n[storage]\n")
+    done = run("lint", "s.toml", cwd=tmp_path)
+    assert done.stdout.startswith(
+        "s.toml: error handoff-leaves-writes\n    handoff.policy 'requeue' (the default)"
+    )
+    told = json.loads(run("lint", "--json", "s.toml", cwd=tmp_path).stdout)
+    assert [finding["line"] for finding in told["findings"]] == [None, None]
+
+
 def test_notes_alone_do_not_fail(tmp_path: Path) -> None:
     (tmp_path / "g.cfg").write_text("memory = 5\ndisk = [ '/dev/vg/a,raw,xvda,w' ]\n")
     done = run("lint", "g.cfg", cwd=tmp_path)

@@ -15,6 +15,8 @@ from jepsen_blk.spec import HandoffPolicy
 from jepsen_blk.storage.conflict import ConflictModel
 
 T = TypeVar("T")
+NOWHERE = 0
+"""The line of what a file does not say, and a default does."""
 
 
 class Format(StrEnum):
@@ -43,7 +45,7 @@ class Hypervisor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Said(Generic[T]):
-    """Something that a file says, and in which line (from 1)."""
+    """Something that a file says, and in which line (from 1, or NOWHERE)."""
 
     value: T
     line: int

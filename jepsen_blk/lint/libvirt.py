@@ -112,7 +112,8 @@ def _source(disk: Element, source: Element | None) -> Source:
 
 def _network(source: Element) -> Source:
     protocol, host = source.get("protocol") or "network", source.find("host")
-    at = f"{host.get('name') or host.get('socket')}" if host else ""
+    at = host.get("name") or host.get("socket") if host else ""
+    at = f"[{at}]" if ":" in at else at  # an IPv6 address
     if host and host.get("port"):
         at += f":{host.get('port')}"
     return network_source(f"{protocol}://{at}/{source.get('name').lstrip('/')}", protocol)

@@ -32,7 +32,9 @@ def source_at(path: str, *, block: bool) -> Source:
     file.
     """
     if _URL.match(path):
-        return network_source(path, path.partition(":")[0])
+        protocol, *rest = path.split(":")
+        shown = f"{protocol}:{rest[0]}" if protocol == "rbd" else path  # its options may have a key
+        return network_source(shown, protocol)
     for pattern, why in _SHARED:
         if re.match(pattern, path):
             return Source(path, Sharing.SHARED, why)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jepsen_blk.lint.facts import Facts
+from jepsen_blk.lint.facts import Facts, Recovery
 from jepsen_blk.lint.findings import Hit, Level, Options, Rule, Scenario
 from jepsen_blk.spec import HandoffPolicy
 from jepsen_blk.storage.conflict import ConflictModel
@@ -20,7 +20,7 @@ _LEFT_BEHIND = {
     HandoffPolicy.STONITH: "kills the source's hypervisor, and not what it has sent",
 }
 _NO_FENCE = {
-    HandoffPolicy.REQUEUE: "does nothing",
+    HandoffPolicy.REQUEUE: "shuts nobody out",
     HandoffPolicy.DRAIN: "waits for what is in flight, and refuses nothing that comes later",
     HandoffPolicy.CANCEL_INITIATOR: "drops connections, and a node can make new ones",
     HandoffPolicy.QUIESCE: "waits, and refuses nothing that comes later",
@@ -31,11 +31,16 @@ _IN_ORDER = (ConflictModel.SERIALIZE, ConflictModel.REJECT_BUSY)
 """Where the second write to a block waits for the first, or is refused."""
 
 
+def _named(recovery: Recovery) -> str:
+    default = "" if recovery.policy.line else " (the default)"
+    return f"handoff.policy {recovery.policy.value.value!r}{default}"
+
+
 def _leaves_writes(facts: Facts) -> Iterator[Hit]:
     recovery = facts.recovery
     if recovery and recovery.policy.value in _LEFT_BEHIND and recovery.conflict.value not in _IN_ORDER:
         policy = recovery.policy.value
-        said = f"handoff.policy {policy.value!r} {_LEFT_BEHIND[policy]}"
+        said = f"{_named(recovery)} {_LEFT_BEHIND[policy]}"
         yield Hit(recovery.policy.line, f"{said}; storage.conflict is {recovery.conflict.value.value!r}")
 
 
@@ -45,7 +50,7 @@ def _fences_nothing(facts: Facts) -> Iterator[Hit]:
         return
     if recovery.conflict.value is not ConflictModel.REJECT_BUSY:  # there no run has shown it
         policy = recovery.policy.value
-        said = f"handoff.policy {policy.value!r} {_NO_FENCE[policy]}"
+        said = f"{_named(recovery)} {_NO_FENCE[policy]}"
         yield Hit(
             recovery.policy.line,
             said,

@@ -6,7 +6,7 @@ import re
 import tomllib
 
 from jepsen_blk.errors import SpecError
-from jepsen_blk.lint.facts import Disk, Facts, Format, Hypervisor, Recovery, Said, Sharing, Source
+from jepsen_blk.lint.facts import NOWHERE, Disk, Facts, Format, Hypervisor, Recovery, Said, Sharing, Source
 from jepsen_blk.spec import Spec, make_spec
 
 _TABLE = re.compile(r"\s*\[\s*([\w.-]+)\s*\]\s*(#.*)?$")
@@ -17,20 +17,22 @@ def read_specification(data: bytes, origin: str) -> Facts:
     """Return what a specification says; raises SpecError with every mistake."""
     try:
         text = data.decode("utf-8")
-        spec = make_spec(tomllib.loads(text), origin)
+        told = tomllib.loads(text)
+        spec = make_spec(told, origin)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{origin}: not valid TOML: {error}") from error
     lines = _lines(text)
 
     def at(key: str) -> int:
-        """Return the line of a setting, of its table, or the first: a default stands nowhere."""
-        return lines.get(key) or lines.get(key.partition(".")[0]) or 1
+        """Return the line of a setting, or of its table where that has it in braces; a default has none."""
+        table, _, name = key.partition(".")
+        return lines.get(key) or lines.get(table) or 1 if name in told.get(table, ()) else NOWHERE
 
     storage, guest = spec.storage, spec.guest
     xen = guest.frontend == "blkfront"
     disk = Disk(
         name="the disk under test",
-        line=at("storage"),
+        line=at("guest.frontend"),
         source=Source(storage.kind, Sharing.SHARED, "the storage under test", host_cached=False),
         errors=Said(
             {"enospc": "enospace"}.get(guest.disk_errors, guest.disk_errors), at("guest.disk_errors")
@@ -54,15 +56,11 @@ def _is_simulated(spec: Spec) -> bool:
 
 
 def _lines(text: str) -> dict[str, int]:
-    """Return the line in which each `table.key` is first set, and each table; those of lists of tables are
-    left out.
-    """
+    """Return the line in which each `table.key` is first set, and each table begins."""
     found: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.lstrip().startswith("[["):
-            table = "[["
-        elif match := _TABLE.match(line):
+        if match := _TABLE.match(line):
             table = match[1]
             found.setdefault(table, number)
         elif match := _KEY.match(line):

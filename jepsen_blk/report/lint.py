@@ -111,7 +111,7 @@ def rules_page() -> str:
 
 
 def _print_finding(finding: Finding, console: Console) -> None:
-    place = f"{finding.file}:{finding.line}: "
+    place = f"{finding.file}:{finding.line}: " if finding.line else f"{finding.file}: "
     level = (finding.level, _STYLES[finding.level])
     console.print(Text.assemble((place, "bold"), level, f" {finding.rule.id}"), soft_wrap=True)
     assumed = f"; assumed: {finding.assumed}" if finding.assumed else ""
@@ -157,7 +157,7 @@ def _finding_object(finding: Finding, file: Linted) -> dict[str, Any]:
     told = rule_object(finding.rule)
     return {
         "file": finding.file,
-        "line": finding.line,
+        "line": finding.line or None,
         **told,
         "level": finding.level.value,
         "message": finding.message,

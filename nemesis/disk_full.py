@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
 from nemesis.fault import Stage
-from nemesis.storage_fault import StorageFault, stopped_by
+from nemesis.guest_disk import stopped_by
+from nemesis.storage_fault import StorageFault
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
 from nemesis.fault import Stage, let_run
-from nemesis.storage_fault import StorageFault, stopped_by
+from nemesis.guest_disk import stopped_by
+from nemesis.storage_fault import StorageFault
 
 _POLL_S = 0.02
 

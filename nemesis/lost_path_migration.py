@@ -6,6 +6,10 @@
     Y: A completes, the guest overwrites it with A', which completes
     quiesce, read every block; the first copy of A is let go; read every block again
 
+A frontend that moves with its requests in flight sends A again at Y whether or not a path is lost, and an
+error would end A for it: then no path is cut. One that connects again by itself sends A again at X where the
+path is mended before the migration, and has given up before it otherwise.
+
 Reading before the release and after it, with nothing written between, makes the verdict independent of
 luck: a block that is overwritten once more before anybody reads it would hide the damage. The release
 and the second reading are the healing, so they come even when the test stops at what the first one saw.
@@ -22,13 +26,16 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import Stage, let_run
+from nemesis.fault import NotProven, Stage, let_run
+from nemesis.guest_disk import given_up
 from nemesis.hold import Hold, hot_blocks
 from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss
 
 _POLL_S = 0.02
 _DISK_TIMEOUT_S = 10.0
+_REISSUE_TIMEOUT_S = 20.0
+"""A hypervisor that could not connect waits ever longer before it tries again."""
 
 
 @dataclass(slots=True)
@@ -54,26 +61,30 @@ class LostPathMigration:
         """Choose the hot blocks as those to hold."""
         self._hold = Hold(blocks=hot_blocks(stage))
         self._loss = PathLoss(reset=True)
-        await self._loss.setup(stage)
+        if not stage.lab.hypervisor.requeues():
+            await self._loss.setup(stage)
 
     async def inject(self, stage: Stage) -> None:
-        """Hold a write, then take its node's path away."""
+        """Hold a write, then take its node's path away, unless the write moves without that."""
         await self._hold.inject(stage)
-        await self._loss.inject(stage)
+        if not stage.lab.hypervisor.requeues():
+            await self._loss.inject(stage)
 
     async def prove(self, stage: Stage) -> str:
-        """The path is gone, the guest is in io-error, and the write is still in flight at the storage."""
+        """The path is gone and the guest without its disk; the write is still in flight at the storage."""
+        hypervisor = stage.lab.hypervisor
+        if hypervisor.requeues():
+            return f"{await self._hold.prove(stage)}, and its node does not wait for it to let the guest go"
         loss = await self._loss.prove(stage)
+        if hypervisor.reconnects_s() and not self.heal_before_migration:
+            loss += f"; then {await given_up(stage)}"
         return f"{loss}; {await self._hold.prove(stage)}"
 
     async def dwell(self, stage: Stage) -> None:
         """Migrate, let A be re-issued and overwritten, and read every block."""
         limit = asyncio.create_task(self._release_in_time(stage))
         try:
-            if self.heal_before_migration:
-                await self._loss.mend(stage)
-                await stage.lab.hypervisor.wait_disk(stage.guest_node, _DISK_TIMEOUT_S)
-            await stage.hand_over()
+            await self._move(stage)
             await self._overwrite(stage)
             self._quiesced = True
             await stage.quiesce()
@@ -97,6 +108,27 @@ class LostPathMigration:
     async def prove_healed(self, stage: Stage) -> str:
         """Nothing is held, the path works, the guest runs."""
         return f"{await self._hold.prove_healed(stage)}; {await self._loss.prove_healed(stage)}"
+
+    async def _move(self, stage: Stage) -> None:
+        """Migrate; raise NotProven unless a node sends again what it had no answer to."""
+        storage, hypervisor = stage.lab.storage, stage.lab.hypervisor
+        before = {node: await storage.reissues(node) for node in (stage.guest_node, stage.other_node)}
+        if self.heal_before_migration and not hypervisor.requeues():
+            await self._loss.mend(stage)
+            await hypervisor.wait_disk(stage.guest_node, _DISK_TIMEOUT_S)
+            if hypervisor.reconnects_s():
+                await self._see_reissue(stage, before)
+                await stage.hand_over()
+                return
+        await stage.hand_over()
+        await self._see_reissue(stage, before)
+
+    async def _see_reissue(self, stage: Stage, before: dict[str, int]) -> None:
+        node = stage.guest_node
+        try:
+            await stage.lab.storage.wait_reissues(node, before[node] + 1, _REISSUE_TIMEOUT_S)
+        except LabError as error:
+            raise NotProven(f"the write in flight was not sent again: {error}") from error
 
     async def _overwrite(self, stage: Stage) -> None:
         """Return once Y has had the re-issued A and one more write to its block completed.

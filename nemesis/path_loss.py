@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jepsen_blk.lab.paths import Direction, Path_
-from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import Stage
+from nemesis.guest_disk import cut_off
 from nemesis.on_paths import OnPaths
 from nemesis.overlap import Ground
-
-_ERROR_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -30,15 +28,13 @@ class PathLoss(OnPaths):
                 await stage.lab.network.reset(self._node, path)
 
     async def prove(self, stage: Stage) -> str:
-        """A new connection does not come through and, after a reset, the guest's disk failed."""
-        fails = self._node == stage.guest_node and self._takes_disk()
-        if fails:
-            await stage.lab.hypervisor.wait_state(self._node, GuestState.IO_ERROR, _ERROR_TIMEOUT_S)
-        cut = await self.require_cut(stage, Direction.BOTH)
-        return f"{cut}; its guest is in io-error" if fails else cut
+        """A new connection does not come through and, after a reset, the guest is without its disk."""
+        takes_disk = self._node == stage.guest_node and self._takes_disk()
+        shows = f"; {await cut_off(stage)}" if takes_disk else ""
+        return f"{await self.require_cut(stage, Direction.BOTH)}{shows}"
 
     def needs_guest(self) -> bool:
-        """Tell whether the guest's I/O error is part of the proof."""
+        """Tell whether what the guest comes to is part of the proof."""
         return self.node == "guest" and self._takes_disk()
 
     def _takes_disk(self) -> bool:

@@ -60,7 +60,7 @@ class PowerLoss(StorageRestart):
         self._lost = await stage.lab.storage_servers.lose_cache()
 
     async def prove(self, stage: Stage) -> str:
-        """Blocks that were not flushed are lost, a new connection is refused, the guest's disk has failed."""
+        """Blocks that were not flushed are lost, a new connection is refused, the guest has no disk."""
         if not self._lost:
             raise NotProven(f"of {self._unflushed} blocks that were not flushed none was lost")
         down = await StorageRestart.prove(self, stage)

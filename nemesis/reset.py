@@ -6,6 +6,7 @@ storage accepted on the connection that died.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -13,7 +14,7 @@ from typing import ClassVar
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import NotProven, Stage
+from nemesis.fault import SETTLE_S, NotProven, Stage, require_working
 from nemesis.on_paths import OnPaths
 
 _ERROR_TIMEOUT_S = 2.0
@@ -42,15 +43,21 @@ class Reset(OnPaths):
         return f"connections of {self._node} killed: {counts}; {whole}{await self._guest_after(stage)}"
 
     async def _guest_after(self, stage: Stage) -> str:
-        """Wait for the I/O error of what was in flight, so that the healing does not come before it."""
+        """Wait for the I/O error of what was in flight, so that the healing does not come before it.
+
+        A hypervisor that connects again by itself shows that by a guest that works on.
+        """
         if self._node != stage.guest_node or Path_.STORAGE not in self._killed:
             return ""
+        if stage.lab.hypervisor.reconnects_s():
+            await asyncio.sleep(SETTLE_S)
+            return f"; connected again, {await require_working(stage)}"
+        if not stage.lab.hypervisor.stops_at("EIO"):
+            return "; its guest is told"
         with contextlib.suppress(LabError):
             if not await stage.waits_to_move():
                 await stage.lab.hypervisor.wait_state(self._node, GuestState.IO_ERROR, _ERROR_TIMEOUT_S)
                 return "; its guest is in io-error"
         if await stage.waits_to_move():
             return "; its guest is stopped for its switch-over"
-        return (
-            "; its guest took no notice"  # nothing was in flight, or the frontend issued it again by itself
-        )
+        return "; its guest took no notice"  # nothing was in flight

@@ -9,14 +9,13 @@ from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 from pydantic import ConfigDict, Field
 
-from jepsen_blk.errors import LabError, SpecError
-from jepsen_blk.lab.seams import GuestState, Misbehaved, Misbehaviour
+from jepsen_blk.errors import SpecError
+from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
 from nemesis.overlap import Ground
 
 _MEET_TIMEOUT_S = 10.0
-_STOP_TIMEOUT_S = 10.0
 
 
 @runtime_checkable
@@ -94,17 +93,3 @@ class StorageFault(ABC):
         if self._number is None:
             raise NotProven("the storage was not told to misbehave")
         return await stage.lab.storage.wait_misbehaved(self._number, count, timeout_s)
-
-
-async def stopped_by(stage: Stage, error: str) -> str:
-    """Return once the error has stopped the guest, if its hypervisor is to stop it; say which."""
-    if not stage.lab.hypervisor.stops_at(error):
-        return "its guest is told"
-    try:
-        if not await stage.waits_to_move():
-            await stage.lab.hypervisor.wait_state(stage.guest_node, GuestState.IO_ERROR, _STOP_TIMEOUT_S)
-            return "its guest is in io-error"
-    except LabError:
-        if not await stage.waits_to_move():
-            raise
-    return "its guest is stopped for its switch-over"

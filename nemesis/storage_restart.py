@@ -18,8 +18,8 @@ from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_working
+from nemesis.guest_disk import cut_off
 from nemesis.overlap import Ground
-from nemesis.storage_fault import stopped_by
 
 _DISK_TIMEOUT_S = 10.0
 
@@ -64,8 +64,8 @@ class StorageRestart:
         await stage.lab.storage_servers.stop()
 
     async def prove(self, stage: Stage) -> str:
-        """A new connection is refused, and the guest's disk has failed."""
-        stopped = await stopped_by(stage, "EIO")
+        """A new connection is refused, and the guest is without its disk."""
+        stopped = await cut_off(stage)
         if await stage.lab.network.reachable(stage.guest_node, Path_.STORAGE):
             raise NotProven("the storage still takes connections")
         return f"the storage takes no connection of {stage.guest_node}; {stopped}"

@@ -130,6 +130,14 @@ class ScriptedHypervisor:
         """Every disk error stops the guest."""
         return True
 
+    def reconnects_s(self) -> float:
+        """A lost connection fails what is in flight at once."""
+        return 0.0
+
+    def requeues(self) -> bool:
+        """A migration waits for what is in flight."""
+        return False
+
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the node's guest is in that state."""
 

@@ -208,6 +208,14 @@ class QemuHypervisor:
             "ENOSPC",
         )
 
+    def reconnects_s(self) -> float:
+        """Tell what QEMU's NBD client was told."""
+        return float(self._machine.reconnect_delay_s)
+
+    def requeues(self) -> bool:
+        """QEMU drains its disks before the switch-over."""
+        return False
+
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the guest on `node` is in `state`: QEMU's events say when to look again."""
         deadline = time.monotonic() + timeout_s

@@ -110,6 +110,16 @@ class Hypervisor(Protocol):
     def stops_at(self, error: str) -> bool:
         """Tell whether a disk error of that name (EIO, ENOSPC) stops the guest, or is told to it."""
 
+    def reconnects_s(self) -> float:
+        """Tell for how long a lost connection to the storage is tried again, to send there what had no
+        answer, before that fails; 0 where it fails at once."""
+
+    def requeues(self) -> bool:
+        """Tell whether a guest moves with its requests in flight, which are sent again where it goes on.
+
+        Else a migration waits for them, and only those that had failed are sent again.
+        """
+
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the guest on `node` is in `state`; raise LabError where there is none that could be."""
 

@@ -171,6 +171,14 @@ class SimHypervisor:
         errors = self._spec.guest.disk_errors
         return errors == "stop" or (errors, error) == ("enospc", "ENOSPC")
 
+    def reconnects_s(self) -> float:
+        """Tell how long the frontend tries a lost connection again."""
+        return float(self._spec.guest.reconnect_delay_s)
+
+    def requeues(self) -> bool:
+        """Tell whether the frontend is Xen's."""
+        return self._spec.guest.frontend == "blkfront"
+
     async def wait_state(self, node: str, state: GuestState, timeout_s: float) -> None:
         """Return once the node's guest is in that state."""
 

@@ -35,6 +35,7 @@ _ROW_BYTES = 300
 """What a row takes that is gathered from disk and judged, or a cluster that is open."""
 _TOLD_EACH = 0.05
 _GIB = 1 << 30
+_UNTOLD_BYTES = 2 * _GIB
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -55,11 +56,16 @@ class Capacity:
 
     @classmethod
     def of_machine(cls) -> Capacity:
-        """Return what this machine has available now, or all it has where the kernel does not say."""
+        """Return what this machine has available now, or all it has where the kernel does not say.
+
+        Where the system does not even say that, as on Windows, a little is taken to be there.
+        """
         if _MEMINFO.exists():
             for line in _MEMINFO.read_text(encoding="ascii").splitlines():
                 if line.startswith("MemAvailable:"):
                     return cls(1024 * int(line.split()[1]))
+        if not hasattr(os, "sysconf"):
+            return cls(_UNTOLD_BYTES)
         return cls(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
     @property

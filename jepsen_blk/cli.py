@@ -191,10 +191,11 @@ def _run(spec: Spec, store: Path, keep_lab: bool, repeated: Repeated | None = No
     """Run a test, show it, and return the exit code of its verdict."""
     from rich.console import Console
 
-    from jepsen_blk.doctor import require_runnable
     from jepsen_blk.store import require_store
 
     if spec.lab == "local":
+        from jepsen_blk.doctor import require_runnable
+
         require_runnable(spec.guest.memory_mb)
     elif keep_lab:
         raise typer.BadParameter("a simulated lab has nothing to keep", param_hint="--keep-lab")

@@ -41,10 +41,10 @@ def check(
 ) -> int:
     """Judge a stored run or a history again, or one that is still being written."""
     from jepsen_blk.recheck import judge_path, parse_deadline, read_witness, require_certifiable
-    from jepsen_blk.store import latest
+    from jepsen_blk.store import latest, named_by
 
     wanted = parse_deadline(deadline)
-    subject = path or latest(store)
+    subject = named_by(path) if path else latest(store)
     if certificate:
         require_certifiable(subject)
     if witness:

@@ -1,7 +1,8 @@
 """The store: where runs live on disk, and how a run is found again.
 
 `store/NAME/TIME/` is a run; `store/latest` always names the newest one, replaced in one step so that
-a reader never finds it missing.
+a reader never finds it missing. It is a link, or a file with the run's path where links cannot be made, as
+for an ordinary user of Windows.
 """
 
 from __future__ import annotations
@@ -49,15 +50,22 @@ def new_run(store: Path, name: str) -> Path:
 
 def latest(store: Path) -> Path:
     """Return the newest run; raises UserError when the store has none."""
-    link = store / LATEST
-    if not link.is_dir():
+    run = named_by(store / LATEST).resolve()
+    if not run.is_dir():
         raise UserError(f"store {store}: no run yet; run `jepsen-blk test`, or name a store with --store")
-    return link.resolve()
+    return run
+
+
+def named_by(path: Path) -> Path:
+    """Return what a path is or, if it is a store's `latest`, what that names."""
+    if path.name == LATEST and path.is_file():
+        return path.parent / path.read_text(encoding="utf-8")
+    return path
 
 
 def find_run(path: Path) -> Path:
-    """Return the run directory that `path` is (a link is followed); UserError when it holds no journal."""
-    run = path.resolve()
+    """Return the run directory that `path` is or names; UserError when it holds no journal."""
+    run = named_by(path).resolve()
     if not (run / JOURNAL).is_file():
         raise UserError(f"{path}: not a run: it has no {JOURNAL}")
     return run
@@ -83,5 +91,8 @@ def _claim(parent: Path, stamp: str) -> Path:
 def _point_latest(store: Path, run: Path) -> None:
     scratch = store / f".{LATEST}.{os.getpid()}"
     scratch.unlink(missing_ok=True)
-    scratch.symlink_to(run.relative_to(store))
+    try:
+        scratch.symlink_to(run.relative_to(store))
+    except (OSError, NotImplementedError):
+        scratch.write_text(run.relative_to(store).as_posix(), encoding="utf-8")
     os.replace(scratch, store / LATEST)

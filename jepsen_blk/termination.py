@@ -27,7 +27,8 @@ def as_interrupt() -> Iterator[Termination]:
         if callable(interrupt):
             interrupt(signal.SIGINT, frame)
 
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    can_block = hasattr(signal, "pthread_sigmask")  # not on Windows, whose shells do not ignore it either
+    ignored = can_block and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if ignored:  # an event loop takes no interrupt then: it stays unheard by another way
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,7 @@
 """Simulated tests whose histories are the same bytes under every Python, on every system.
 
-`python tests/sim_golden.py` writes tests/golden/simulated.toml again: for whoever has changed what the simulator
-does, and means to.
+`python tests/sim_golden.py` writes tests/golden/simulated.toml again: for whoever has changed what the
+simulator does, and means to.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from sim_golden import GOLDEN, TESTS
 WRITTEN_DOWN = tomllib.loads(GOLDEN.read_text())
 
 
-@pytest.mark.parametrize(("name", "hashes"), zip(TESTS, ("0", "1", "4711"), strict=True))
+@pytest.mark.parametrize(("name", "hashes"), list(zip(TESTS, ("0", "1", "4711"), strict=True)))
 def test_a_history_is_the_one_that_was_written_down(name: str, hashes: str) -> None:
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "sim_golden.py"), name],

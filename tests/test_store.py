@@ -29,6 +29,21 @@ def test_runs_of_the_same_second_have_directories_of_their_own(tmp_path: Path):
     assert latest(tmp_path) == runs[-1].resolve()
 
 
+def test_where_no_link_can_be_made_latest_is_a_file_that_is_followed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*args: object) -> None:
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    runs = [new_run(tmp_path / "store", "register") for _ in range(2)]
+    assert (tmp_path / "store/latest").is_file()
+    (tmp_path / "store").rename(tmp_path / "moved")
+    assert latest(tmp_path / "moved").name == runs[-1].name
+    (latest(tmp_path / "moved") / "history.blk").touch()
+    assert find_run(tmp_path / "moved/latest") == latest(tmp_path / "moved")
+
+
 def test_a_stale_scratch_link_does_not_keep_a_run_from_being_the_latest(tmp_path: Path):
     (tmp_path / f".latest.{os.getpid()}").symlink_to("gone")
     run = new_run(tmp_path, "register")

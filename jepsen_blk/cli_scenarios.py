@@ -1,4 +1,4 @@
-"""The verb of the command line that plays known interleavings; as in cli.py, no logic here."""
+"""The verbs of the command line that play what is known to end so; as in cli.py, no logic here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,33 @@ import typer
 
 from jepsen_blk.errors import EXIT_PASS
 
+LabOption = Annotated[
+    str | None, typer.Option(help="Where they run: local (QEMU) or sim; local if that can be had.")
+]
+
+
+def demo(
+    lab: LabOption = None, store: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("store")
+) -> int:
+    """Run three tests: a control, the case of 2006, and the same on a stock server."""
+    from jepsen_blk.default_lab import choose_lab, parse_lab
+    from jepsen_blk.spec import Spec
+    from jepsen_blk.store import require_store
+
+    chosen = choose_lab(parse_lab(lab), Spec().guest.memory_mb, lambda line: typer.echo(line, err=True))
+    require_store(store)
+
+    from jepsen_blk.demo import run_demo
+
+    return run_demo(store, lab=chosen)
+
 
 def scenarios(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Which ones.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every one.")] = False,
     times: Annotated[int, typer.Option(min=1, max=10_000, help="How often each.")] = 1,
     seed: Annotated[int, typer.Option(help="The seed of the first time.")] = 0,
+    lab: LabOption = None,
     show: Annotated[bool, typer.Option("--print", help="Print the specification; play nothing.")] = False,
     store: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("store"),
 ) -> int:
@@ -36,12 +57,13 @@ def scenarios(
         print_scenarios([scenario(name) for name in NAMES], Console(highlight=False))
         return EXIT_PASS
 
-    from jepsen_blk.doctor import require_runnable
+    from jepsen_blk.default_lab import choose_lab, parse_lab
     from jepsen_blk.store import require_store
 
-    require_runnable(max(scenario(name).guest.memory_mb for name in chosen))
+    memory_mb = max(scenario(name).guest.memory_mb for name in chosen)
+    where = choose_lab(parse_lab(lab), memory_mb, lambda line: typer.echo(line, err=True))
     require_store(store)
 
     from jepsen_blk.scenarios.regression import play_scenarios
 
-    return play_scenarios(chosen, times, store, seed)
+    return play_scenarios(chosen, times, store, seed, lab=where)

@@ -95,13 +95,24 @@ def require_runnable(memory_mb: int) -> None:
 
     Raises UserError: one line with everything that is missing, and the remedy.
     """
+    missing = what_is_missing()
+    if missing:
+        raise UserError(missing)
+    require_memory(memory_mb)
+
+
+def what_is_missing() -> str:
+    """Say which commands of a test are not installed, and the remedy; nothing if all are."""
     missing = [command for command in PACKAGES if shutil.which(command) is None]
     packages = [PACKAGES[command] for command in missing]
     if "nbdkit" not in missing and not _run(["nbdkit", "python", "--dump-plugin"]).ok:
         missing.append(PLUGIN)
         packages.append(PLUGIN_PACKAGE)
-    if missing:
-        raise UserError(f"{', '.join(missing)}: not installed; run `{install_line(packages)}`")
+    return f"{', '.join(missing)}: not installed; run `{install_line(packages)}`" if missing else ""
+
+
+def require_memory(memory_mb: int) -> None:
+    """Raise UserError if there is not the memory for two guests of `memory_mb`."""
     needed = 2 * memory_mb + _HARNESS_MB
     available = available_memory_mb()
     if available < needed:

@@ -163,7 +163,8 @@ class Spec(Table):
     about: Annotated[str, Field(max_length=300)] = ""
     """What it is there to show."""
     lab: Literal["local", "sim"] = "local"
-    """Real QEMU guests, or a simulation in virtual time."""
+    """Real QEMU guests, or a simulation in virtual time; the command line simulates a test that does not say
+    where there are no guests to be had. Only "sim" has the frontend blkfront, which implies it."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     time_limit_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     deadline: Deadline = Deadline.FENCE
@@ -190,6 +191,15 @@ class Spec(Table):
         if storage.get("cache") != "volatile" or workload.get("name", "register") != "register":
             return data
         return data | {"workload": {"flush_fraction": _FLUSH_FRACTION} | workload}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blkfront_is_simulated(cls, data: Any) -> Any:
+        """Simulate the frontend that no other lab has, unless the user names a lab."""
+        guest = data.get("guest") if isinstance(data, dict) else None
+        if isinstance(guest, dict) and guest.get("frontend") == "blkfront":
+            return {"lab": "sim"} | data
+        return data
 
     @model_validator(mode="after")
     def _lab_has_frontend(self) -> Spec:

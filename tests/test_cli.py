@@ -150,8 +150,9 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path):
     assert line.startswith("history.csv: give a run directory, a journal")
 
 
-def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path):
-    line = only_line(run("test", cwd=tmp_path, env={"PATH": str(tmp_path)}), 254)
+@pytest.mark.parametrize("verb", [("test",), ("demo",), ("scenarios", "frozen-node")])
+def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path, verb: tuple[str, ...]):
+    line = only_line(run(*verb, "--lab", "local", cwd=tmp_path, env={"PATH": str(tmp_path)}), 254)
     assert re.search(r"qemu-system-x86_64.*: not installed; run `.*apt-get install qemu-system-x86 ", line)
     assert not list(tmp_path.iterdir())
 

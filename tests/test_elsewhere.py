@@ -49,3 +49,11 @@ def test_a_simulated_test_runs_is_judged_again_and_replayed_without_linux(
     second = stores.latest(tmp_path)
     assert second != first
     assert (second / "history.blk").read_bytes() == (first / "history.blk").read_bytes()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_lab_that_is_not_named_is_the_simulator_there(tmp_path: Path, platform: str) -> None:
+    done = jepsen_blk(platform, "test", "--store", str(tmp_path), *FOUNDING)
+    assert done.returncode == 1, done.stderr
+    said = "lab sim, a simulation: there are no real guests here (the local lab needs Linux)"
+    assert said in done.stderr

@@ -75,6 +75,9 @@ ROOMS = {
         *("jepsen_blk.errors", "jepsen_blk.history", "jepsen_blk.lab.paths", "jepsen_blk.lab.seams"),
         *("jepsen_blk.spec", "jepsen_blk.stamp", "jepsen_blk.virtual_time", "nemesis"),
     ),
+    "jepsen_blk.default_lab": (
+        *("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.spec", "jepsen_blk.doctor"),
+    ),
     "jepsen_blk.scaffold": (
         *("jepsen_blk", "jepsen_blk.errors", "jepsen_blk.plugins", "jepsen_blk.workload_spec"),
         "nemesis.catalogue",
@@ -190,7 +193,7 @@ def test_nothing_imports_the_command_line():
 
 def test_only_what_runs_tests_imports_the_controller():
     above = (
-        "jepsen_blk.cli",
+        "jepsen_blk.cli_run",
         "jepsen_blk.demo",
         "jepsen_blk.scenarios.regression",
         "jepsen_blk.shrink.session",

@@ -1,6 +1,7 @@
 """The scenarios: each ends on a real lab as it says, and what does not is told."""
 
 import asyncio
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,18 @@ def test_every_run_has_to_end_as_expected_and_a_lab_that_fails_is_no_such_end(
     said = capsys.readouterr().out
     assert "there was no lab: no namespaces" in said
     assert said.count("1 of 2") == 2
+
+
+def test_what_the_simulator_cannot_do_is_left_out_with_the_reason_and_the_rest_is_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ["requeue-path-lost", "held-in-network"]
+    assert regression.play_scenarios(both, 2, tmp_path, lab="sim") == EXIT_PASS
+    said = capsys.readouterr().out
+    assert re.search(r"held-in-network +left out +lab 'sim' cannot do storage.kind 'nbdkit-memory'", said)
+    assert said.count("2 of 2") == 1
+    with pytest.raises(UserError, match="nbdkit-memory"):
+        regression.play_scenarios(["held-in-network"], 1, tmp_path, lab="sim")
 
 
 def test_the_verb_lists_prints_and_names_a_mistake(tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ def print_played(played: Played, number: int, times: int, console: Console) -> N
         console.print(Text(f"    {played.run_dir}"), soft_wrap=True)
 
 
+def print_left_out(name: str, why: str, console: Console) -> None:
+    """Print the line of one that the lab cannot do."""
+    console.print(Text.assemble(f"{name:<26}", ("left out ", "bold yellow"), f" {why}"), soft_wrap=True)
+
+
 def scenario_table(specs: Sequence[Spec], runs: Sequence[Played], times: int) -> Table:
     """Make the closing table: how often of how many each ended as it has to."""
     table = Table(header_style="bold", expand=False, pad_edge=False)

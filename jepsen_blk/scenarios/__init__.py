@@ -35,6 +35,6 @@ def scenario_file(name: str) -> Path:
     return _HERE / f"{name}.toml"
 
 
-def scenario(name: str, seed: int = 0) -> Spec:
+def scenario(name: str, seed: int = 0, lab: str = "local") -> Spec:
     """Return the specification; raises UserError as scenario_file does."""
-    return load_spec(scenario_file(name), {"seed": seed})
+    return load_spec(scenario_file(name), {"seed": seed, "lab": lab})

@@ -77,6 +77,7 @@ def judge_run(
         results["verdict"] = "unknown"
     if stopped:
         results["notes"] = [_how_stopped(spec, stopped.time_ns - events[0].time_ns, len(faults))]
+    results["lab"] = spec.lab
     results["migrations"] = migrations
     results["faults"] = [asdict(fault) for fault in faults]
     results["workload"] = _workload(checked.tally)

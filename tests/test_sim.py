@@ -227,4 +227,7 @@ def test_the_command_needs_no_tool_of_the_machine(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert "stale-overwrite" in done.stdout
-    assert (tmp_path / "latest" / "report.html").is_file()
+    (run,) = (tmp_path / "register").iterdir()
+    again = f"jepsen-blk replay {run}"
+    assert f"again   {again}  (the same history, byte for byte)" in done.stdout
+    assert again.rpartition("/")[2] in (run / "report.html").read_text()

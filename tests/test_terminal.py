@@ -1,5 +1,6 @@
 """The terminal says the same on a TTY and in a log file, and treats text of a run as text."""
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from fabricate import failing_run, passing_run, unknown_run
 from rich.console import Console
 
+from jepsen_blk import virtual_time
 from jepsen_blk.history.events import Event, read_events
-from jepsen_blk.report.terminal import LiveView, describe, print_verdict, summary_table
+from jepsen_blk.report.terminal import LiveView, describe, print_verdict, show_test, summary_table
 from jepsen_blk.report.view import NullView, View
+from jepsen_blk.spec import make_spec
 
 
 class Clock:
@@ -189,3 +192,32 @@ def test_a_step_of_a_script_says_what_it_did_and_saw():
     data = {"step": "write block=17", "saw": "value 9 was issued on x"}
     event = Event(0, "fault", "choreography", "step", "x", data, number=1)
     assert str(describe(event)) == "choreography #1 step on x: write block=17: value 9 was issued on x"
+
+
+def test_a_simulated_test_is_stamped_in_its_own_time(tmp_path):
+    console, out = plain()
+    spec = make_spec({"lab": "sim"})
+
+    async def work(view: LiveView) -> None:
+        await asyncio.sleep(3600)
+        view.phase("an hour later")
+        await asyncio.to_thread(view.operations, 7200)
+
+    with show_test(spec, console) as view:
+        virtual_time.run(work(view))
+        view.event(Event(0, "fault", "pause", "proven", "x", {}))
+    said = out.getvalue()
+    assert "   0.00 s  test register\n" in said
+    assert "3600.00 s  an hour later\n" in said
+    assert "3600.00 s  pause proven on x\n" in said
+    assert "2/s" in shown(view)
+
+
+@pytest.mark.parametrize(
+    ("lab", "same"), [("sim", "the same history, byte for byte"), ("local", "the same plan of faults")]
+)
+def test_a_run_says_the_command_that_repeats_it(tmp_path, lab, same):
+    console, out = plain()
+    run_dir = failing_run(tmp_path / "my store")
+    print_verdict({**results_of(run_dir), "lab": lab}, run_dir, console)
+    assert f"again   jepsen-blk replay '{run_dir}'  ({same})" in out.getvalue()

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from jepsen_blk.checker.graph import history_graph
 from jepsen_blk.checker.kinds import KINDS
+from jepsen_blk.report.again import how_to_repeat
 from jepsen_blk.report.history_graph import draw_graph
 from jepsen_blk.report.model import Anomaly, RunData, show_value
 from jepsen_blk.report.picture import render_picture, templates
@@ -56,6 +57,7 @@ def render_report(run_dir: Path, library: Path | None = None) -> Path:
         .get_template("report.html.j2")
         .render(
             run=run,
+            again=how_to_repeat(run.results, Path(*run_dir.parts[-3:])),
             headline=_headline(run, anomaly),
             story=story,
             picture=_picture(run, story),

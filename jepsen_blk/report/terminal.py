@@ -17,8 +17,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jepsen_blk import clock
 from jepsen_blk.checker.wording import show_ms
 from jepsen_blk.history.events import Event
+from jepsen_blk.report.again import how_to_repeat
 
 if TYPE_CHECKING:
     from jepsen_blk.spec import Spec
@@ -35,18 +37,29 @@ _RATE_WINDOW_S = 1.0
 _QUIET = ("setup", "over")
 
 
+class _SimulatedTime:
+    """The time of a simulated test in s; who is not in it, as what redraws the panel, is told the last."""
+
+    _last_s = 0.0
+
+    def __call__(self) -> float:
+        if clock.is_simulated():
+            self._last_s = clock.monotonic()
+        return self._last_s
+
+
 class LiveView:
     """Implements report.view.View on a rich console."""
 
-    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, console: Console | None = None, now_s: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console()
-        self._clock = clock
+        self._now_s = now_s
         self._live: Live | None = None
         self._name = ""
         self._steps: tuple[str, ...] = ()
         self._phase_lines: list[tuple[str, float]] = []
         self._events: list[Text] = []
-        self._began = self._marked = clock()
+        self._began = self._marked = now_s()
         self._completed = self._marked_ops = 0
         self._per_s = 0.0
         self._checked = Text()
@@ -57,7 +70,7 @@ class LiveView:
         self.close()
         self._name, self._steps, self._verdict = name, tuple(steps), ""
         self._phase_lines, self._events = [], []
-        self._began = self._marked = self._clock()
+        self._began = self._marked = self._now_s()
         self._completed = self._marked_ops = 0
         self._per_s = 0.0
         self._checked = Text()
@@ -74,7 +87,7 @@ class LiveView:
 
     def phase(self, text: str) -> None:
         """Enter a phase."""
-        self._phase_lines.append((text, self._clock()))
+        self._phase_lines.append((text, self._now_s()))
         if self._live is None:
             self._line(Text(text))
 
@@ -89,7 +102,7 @@ class LiveView:
 
     def operations(self, completed: int) -> None:
         """Update the counters; the rate is that of the last second."""
-        now = self._clock()
+        now = self._now_s()
         self._completed = completed
         if now - self._marked >= _RATE_WINDOW_S:
             self._per_s = (completed - self._marked_ops) / (now - self._marked)
@@ -139,14 +152,14 @@ class LiveView:
         lines = []
         for i, (name, at) in enumerate(begun):
             now = i == len(begun) - 1
-            end = self._clock() if now else begun[i + 1][1]
+            end = self._now_s() if now else begun[i + 1][1]
             mark, style = ("●", "bold cyan") if now else ("✓", "green")
             lines.append(Text.assemble((f" {mark} {name}", style), (f"  {end - at:.1f} s", "dim")))
         names = [name for name, _ in begun]
         return lines + [Text(f"   {step}", style="dim") for step in self._steps if step not in names]
 
     def _elapsed(self) -> float:
-        return self._clock() - self._began
+        return self._now_s() - self._began
 
     def _stamp(self, line: Text) -> Text:
         return Text.assemble((f"{self._elapsed():7.2f} s  ", "dim"), line)
@@ -174,7 +187,7 @@ def describe(event: Event) -> Text:
 @contextlib.contextmanager
 def show_test(spec: Spec, console: Console | None = None) -> Iterator[LiveView]:
     """Give a live view of one test; the terminal is given back however the test ends."""
-    view = LiveView(console)
+    view = LiveView(console, _SimulatedTime() if spec.lab == "sim" else time.monotonic)
     view.start(spec.name, ())
     try:
         yield view
@@ -212,6 +225,9 @@ def print_verdict(results: Mapping[str, Any], run_dir: Path | None, console: Con
         return
     report = run_dir / "report.html"
     console.print(Text(f"report  {report if report.exists() else run_dir}"), soft_wrap=True)
+    again = how_to_repeat(results, run_dir)
+    if again:
+        console.print(Text.assemble(f"again   {again.command}", (f"  ({again.same})", "dim")), soft_wrap=True)
 
 
 def summary_table(

@@ -3,11 +3,11 @@
     python bench/sim.py [ROUNDS]
 
 `load` is a test of some 20,000 operations, with one short pause. `test` has about 2,000 operations, three
-migrations and a reading of every block at the end; with its report it has to take less than 0.3 s. `cell` is what a comparison
-of policies runs a hundred times: the founding case on a small disk.
+migrations and a reading of every block at the end; with its report it has to take less than 0.3 s. `cell` is
+what a comparison of policies runs a hundred times: the founding case on a small disk.
 
-All are recorded, logged, judged and checked as ever; the report is timed apart. Times are of the processor, the
-least of ROUNDS (7): whatever else runs only adds to them.
+All are recorded, logged, judged and checked as ever; the report is timed apart. Times are of the processor,
+the least of ROUNDS (7): whatever else runs only adds to them.
 """
 
 from __future__ import annotations

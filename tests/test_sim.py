@@ -189,7 +189,6 @@ def test_a_node_that_was_cut_off_writes_among_the_new_guests_writes_unless_it_is
         ({"nemesis": [{"fault": "loss"}]}, "loss.*not yet made slow or lossy"),
         ({"nemesis": [{"fault": "storage-restart"}], "storage": {"backing": "/x"}}, "backing"),
         ({"storage": {"kind": "nbdkit-memory"}}, "policy target only"),
-        ({"storage": {"cache": "volatile", "flush": True}}, "no cache yet"),
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ from storage_rig import Rig, policy_target
 
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.target.backing import FileBacking
-from jepsen_blk.storage.target.cache import VolatileCache, lose_cache, unflushed
+from jepsen_blk.storage.target.cache import VolatileCache, lose_cache, medium_bytes, unflushed
 
 SIZE = 1 << 20
 BLOCK = 3
@@ -97,7 +97,7 @@ def test_a_target_that_ignores_flush_acknowledges_it_and_loses_the_data(target: 
 def test_a_part_of_a_block_is_cached_with_the_rest_of_it(tmp_path: Path) -> None:
     backing = FileBacking(tmp_path / "disk", SIZE)
     backing.write(memoryview(A), BLOCK * BLOCK_BYTES)
-    cache = VolatileCache(backing, tmp_path / "cache", SIZE)
+    cache = VolatileCache(backing, FileBacking(tmp_path / "cache", medium_bytes(SIZE)), SIZE)
     cache.write(memoryview(b"x" * 1024), BLOCK * BLOCK_BYTES - 512)
     found = bytearray(2 * BLOCK_BYTES)
     cache.read(memoryview(found), (BLOCK - 1) * BLOCK_BYTES)

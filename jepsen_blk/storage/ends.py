@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import errno
+from collections import Counter
 
 from jepsen_blk.storage.conflict import Decision
 
@@ -18,6 +19,20 @@ ENDS: dict[Decision, tuple[str, str, int]] = {
     Decision.ABORT: ("abort", "aborted", errno.EIO),
 }
 """What a write's last decision means: action and outcome in the log, errno of the reply."""
+
+
+def tally(received: int, counts: Counter[str], in_flight: int) -> dict[str, int]:
+    """Return the counters of the control request `stats`, of writes by how they ended."""
+    return {
+        "received": received,
+        "applied": counts["apply"] + counts["wait"],
+        "ignored": counts["ignore"],
+        "refused": counts["refused"],
+        "aborted": counts["aborted"],
+        "errors": counts["error"],
+        "held": counts["held"],
+        "in_flight": in_flight,
+    }
 
 
 def spread(number: int) -> float:

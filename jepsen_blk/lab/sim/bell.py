@@ -18,11 +18,17 @@ class Bell:
         """Have those go on for whom it has become so."""
         if self._waiting:
             for future, condition in self._waiting.items():
-                if not future.done() and condition():
-                    future.set_result(None)
+                if not future.done():
+                    try:
+                        met = condition()
+                    except LabError as error:
+                        future.set_exception(error)
+                    else:
+                        if met:
+                            future.set_result(None)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Return once the condition holds; raises LabError saying `what` did not come."""
+        """Return once the condition holds; raises LabError saying `what` did not come, or as it does."""
         if condition():
             return
         future = asyncio.get_running_loop().create_future()

@@ -14,7 +14,6 @@ import errno
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.sim.guest import Request, is_write, whole
 from jepsen_blk.lab.sim.target import SimTarget
 from jepsen_blk.lab.sim.wire import GIVES_UP_S, REQUEST_BYTES, Connection, SimNetwork
@@ -61,7 +60,7 @@ class Frontend:
         if self._retry is None and (self._connection is not None or self._connect()):
             self._send(request)
         elif self._retry is None:
-            self._wait(self._loop.time() + self._waits_s)
+            self._wait_long()
 
     def resume(self) -> None:
         """Send again what has failed."""
@@ -94,7 +93,7 @@ class Frontend:
             self._connection.close()
 
     def _connect(self) -> bool:
-        if self._closed or self._network.is_cut(self._node, Path_.STORAGE):
+        if self._closed or not self._network.takes_connection(self._node):
             return False
         number = self._target.connect(self._node)
         connection = self._network.connect(self._node, number, self._lost)
@@ -108,7 +107,9 @@ class Frontend:
             connection.out.send(self._arrive, connection, request, size=size)
 
     def _arrive(self, connection: Connection, request: Request) -> None:
-        """Hand the request to the storage, which has received it."""
+        """Hand the request to the storage, which has received it, if its process is still there."""
+        if connection.severed:
+            return
         reply = partial(self._answer, connection, request)
         if request.kind == READ:
             self._target.read(self._node, request.block, reply)
@@ -118,7 +119,8 @@ class Frontend:
             self._target.flush(self._node, reply)
 
     def _answer(self, connection: Connection, request: Request, code: int, data: bytes) -> None:
-        connection.in_.send(self._answered, connection, request, code, data)
+        if not connection.severed:
+            connection.in_.send(self._answered, connection, request, code, data)
 
     def _answered(self, connection: Connection, request: Request, code: int, data: bytes) -> None:
         """Take in a reply; one for a request that was given up, or that has gone elsewhere, finds nobody."""
@@ -137,7 +139,12 @@ class Frontend:
         if not self._resends:
             self._fail_all()
         elif self._retry is None:
-            self._wait(self._loop.time() + self._waits_s)
+            self._wait_long()
+
+    def _wait_long(self) -> None:
+        """Try again until a path that says nothing is taken for dead; one that refuses is so at once."""
+        at_once = self._network.refused and not self._resends
+        self._wait(self._loop.time() + (0.0 if at_once else self._waits_s))
 
     def _wait(self, until_s: float) -> None:
         self._retry = self._loop.call_later(_RETRY_S, self._try_again, until_s)

@@ -195,7 +195,7 @@ class SimHypervisor:
         """Return once the storage would answer a read of the node."""
         self._machine(node)
         end_s = self._loop.time() + timeout_s
-        while self._network.is_cut(node, Path_.STORAGE) or not self._target.arbiter.admits(node):
+        while not self._disk_answers(node):
             if self._loop.time() > end_s:
                 raise LabError(f"the disk of {node} does not answer within {timeout_s:g} s")
             await asyncio.sleep(_POLL_S)
@@ -326,6 +326,11 @@ class SimHypervisor:
         self._stop(machine, GuestState.ABSENT)
         machine.guest = self._serials[node].guest = None
         machine.frontend.close()
+
+    def _disk_answers(self, node: str) -> bool:
+        target = self._target
+        served = self._network.takes_connection(node) and not target.process.frozen
+        return served and target.arbiter.admits(node)
 
     def _now_ns(self) -> int:
         return round(self._loop.time() * 1e9)

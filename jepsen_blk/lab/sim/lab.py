@@ -17,7 +17,8 @@ from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Impairment
 from jepsen_blk.lab.seams import GuestStream
 from jepsen_blk.lab.sim.hypervisor import NO_POSTCOPY, NO_SECOND_RUN, SimHypervisor
-from jepsen_blk.lab.sim.steering import NO_SERVERS, SimServers, SimStorage
+from jepsen_blk.lab.sim.servers import Media, SimServers
+from jepsen_blk.lab.sim.steering import SimStorage
 from jepsen_blk.lab.sim.target import SimTarget
 from jepsen_blk.lab.sim.wire import NOT_IMPAIRED, SimNetwork
 from jepsen_blk.spec import Spec
@@ -30,7 +31,6 @@ _LACKS = {
     Ability.SECOND_RUN: NO_SECOND_RUN,
     Ability.FREEZE: "the simulator does not yet freeze the processes of a node",
     Ability.ORPHAN: "the simulator does not yet hide the end of a dead process's connection",
-    Ability.SERVERS: NO_SERVERS,
 }
 
 
@@ -66,22 +66,31 @@ class SimLab:
 
     def __init__(self, spec: Spec, run_dir: Path, stream: GuestStream) -> None:
         self._log = TargetLog(run_dir / "target.jsonl")
-        target = SimTarget(spec.storage.conflict, spec.storage.write_latency_ms, self._log)
+        storage, media = spec.storage, Media(spec)
+        durable = storage.flush and storage.cache == "none"
+        self._target = target = SimTarget(
+            storage.conflict, storage.write_latency_ms, self._log, media.backing, durable=durable
+        )
         self.network = SimNetwork(target.disconnect)
         self.hypervisor = SimHypervisor(spec, self.network, target, stream, GUEST_NODES)
         self.storage = SimStorage(target)
-        self.storage_servers = SimServers()
+        self.storage_servers = SimServers(target, media, self.network)
 
     async def freeze(self, node: str) -> None:
-        """Raise LabError."""
-        raise LabError(_LACKS[Ability.FREEZE])
+        """Stop the storage's process; raises LabError for the other nodes."""
+        if node != STORAGE_NODE:
+            raise LabError(_LACKS[Ability.FREEZE])
+        if self._target.serving:
+            self._target.process.freeze()
 
     async def thaw(self, node: str) -> None:
-        """Nothing is frozen."""
+        """Let the storage's process go on; no error if it was not stopped."""
+        if node == STORAGE_NODE:
+            self._target.thaw()
 
     async def frozen(self, node: str) -> bool:
-        """Nothing is frozen."""
-        return False
+        """Tell whether the node's process is stopped."""
+        return node == STORAGE_NODE and self._target.process.frozen
 
     def how_to_enter(self) -> str:
         """There is nothing to enter."""
@@ -99,7 +108,6 @@ async def prepare_sim_lab(spec: Spec) -> PreparedSimLab:
         raise InternalError("a simulated lab belongs into virtual time: see lab.choose.run_in_time_of")
     for wanted, why in (
         (spec.storage.kind != "policy", f"storage.kind {spec.storage.kind!r}: it has the policy target only"),
-        (spec.storage.cache != "none", "storage.cache: its storage has no cache yet; use cache = 'none'"),
         (spec.storage.backing is not None, "storage.backing: it keeps its blocks in memory; leave it out"),
     ):
         if wanted:

@@ -1,7 +1,8 @@
 """The policy target of the simulator: the same decisions as the real one, with timers in place of threads.
 
-The arbiter, the holds, the misbehaviours, the ends of writes and the log are those of the real target; what
-is here is the order in which it asks them, and the blocks.
+The arbiter, the holds, the misbehaviours, the ends of writes, the backing and the log are those of the real
+target; what is here is the order in which it asks them. What it knows dies with its process, what it stores
+does not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 
 from jepsen_blk import clock
 from jepsen_blk.lab.sim.bell import Bell
+from jepsen_blk.lab.sim.process import Process
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Decision, Write
 from jepsen_blk.storage.ends import ENDS, spread
@@ -24,10 +26,10 @@ from jepsen_blk.storage.misbehaviour import ERRORS, Caught, MisbehaviourBook
 from jepsen_blk.storage.pending import Pending
 from jepsen_blk.storage.reissues import Reissues
 from jepsen_blk.storage.sightings import Sightings
+from jepsen_blk.storage.target.backing import Backing
 
 Reply = Callable[[int, bytes], None]
 """Called with 0 or an errno, and the data of a read."""
-_ZEROS = bytes(BLOCK_BYTES)
 
 
 @dataclass(slots=True, eq=False)
@@ -40,10 +42,37 @@ class Carried(Pending):
 
 
 class SimTarget:
-    """Serves reads, writes and flushes of single blocks; steering.py steers them."""
+    """Serves reads, writes and flushes of single blocks of `backing`; steering.py steers them.
 
-    def __init__(self, model: ConflictModel, latency_ms: float, log: TargetLog) -> None:
-        self.arbiter = Arbiter(model)
+    With `durable`, each write that it is sent is to be on stable media when it is acknowledged (FUA).
+    """
+
+    def __init__(
+        self,
+        model: ConflictModel,
+        latency_ms: float,
+        log: TargetLog,
+        backing: Backing,
+        *,
+        durable: bool = False,
+    ) -> None:
+        self.process = Process()
+        self.bell = Bell()
+        self.log = log
+        self._loop = asyncio.get_running_loop()
+        self._model = model
+        self._latency_s = latency_ms / 1000
+        self._durable = durable
+        self._requests = ("write", "flush") if durable else ("write",)
+        self._last_id = self._last_connection = self._life = 0
+        self.start(backing)
+
+    def start(self, backing: Backing) -> None:
+        """Begin to serve, knowing nothing of what was before; ids go on."""
+        self.serving = True
+        self._life += 1
+        self.backing = backing
+        self.arbiter = Arbiter(self._model)
         self.holds = HoldBook()
         self.reissues = Reissues()
         self.sightings = Sightings()
@@ -51,24 +80,36 @@ class SimTarget:
         self.counts: Counter[str] = Counter()
         self.pending: dict[int, Carried] = {}
         self.received = 0
-        self.bell = Bell()
-        self.log = log
-        self._loop = asyncio.get_running_loop()
-        self._latency_s = latency_ms / 1000
-        self._blocks: dict[int, bytes] = {}
+        self.found_cached = backing.cached
         self._nodes: dict[int, str] = {}
-        self._last_connection = 0
-        log.event("start", cached=0, time=clock.monotonic_ns())
+        self.log.event("start", cached=self.found_cached, time=clock.monotonic_ns())
+
+    def stop(self) -> None:
+        """Die, frozen or not, with all that is in flight; those who wait for it learn of that."""
+        self.serving = False
+        self.process.end()
+        for pending in self.pending.values():
+            if pending.timer is not None:
+                pending.timer.cancel()
+        self.pending.clear()
+        self.bell.ring()
+
+    def thaw(self) -> None:
+        """Go on after a freeze, and with those who wait for an answer to a control request."""
+        self.process.thaw()
+        self.bell.ring()
 
     def connect(self, node: str) -> int:
-        """Note a new connection of the node, and return its number."""
+        """Have the kernel take a new connection of the node, and return its number."""
         self._last_connection += 1
-        self._nodes[self._last_connection] = node
-        self.log.event("connect", node=node, time=clock.monotonic_ns())
+        self._accept(self._last_connection, node)
         return self._last_connection
 
     def disconnect(self, connection: int) -> None:
         """Note the end of a connection; what it has in flight goes on unless the model drops it."""
+        if self.process.frozen:
+            self.process.keep(self.disconnect, connection)
+            return
         node = self._nodes.pop(connection)
         for pending in self.pending.values():
             if pending.write.connection == connection:
@@ -82,17 +123,27 @@ class SimTarget:
 
     def read(self, node: str, block: int, reply: Reply) -> None:
         """Answer a read with what the block holds."""
-        self._serve(node, "read", reply, lambda: self._blocks.get(block, _ZEROS))
+        if self.process.frozen:
+            self.process.keep(self.read, node, block, reply)
+            return
+        self._serve(node, "read", reply, partial(self._read, block))
 
     def flush(self, node: str, reply: Reply) -> None:
-        """Acknowledge a flush: what is completed is durable."""
-        self._serve(node, "flush", reply, lambda: b"")
+        """Make all completed writes durable, and acknowledge that."""
+        if self.process.frozen:
+            self.process.keep(self.flush, node, reply)
+            return
+        self._serve(node, "flush", reply, self._flush)
 
     def write(self, node: str, connection: int, block: int, data: bytes, reply: Reply) -> None:
         """Carry a write through arrival, waiting and end."""
+        if self.process.frozen:
+            self.process.keep(self.write, node, connection, block, data, reply)
+            return
         value, process = stamp_of(data)
         self.received += 1
-        write = Write(self.received, node, connection, (block,))
+        self._last_id += 1
+        write = Write(self._last_id, node, connection, (block,))
         pending = Carried(write, value, process, clock.monotonic_ns(), data=data, reply=reply)
         self.pending[write.id] = pending
         if self.reissues.arrived(node, value):
@@ -103,7 +154,7 @@ class SimTarget:
             return
         self._catch(pending)
         if self.misbehaviours.active:
-            pending.met = self.misbehaviours.catch(node, "write")
+            pending.met = self.misbehaviours.catch(node, *self._requests)
         if self.sightings.arrived(node, partial(self.of, node)):
             self.bell.ring()
         delay_s = pending.met.delay_ns / 1e9 if pending.met else 0.0
@@ -126,6 +177,22 @@ class SimTarget:
                 due_s += pending.met.delay_ns / 1e9
                 pending.timer = self._loop.call_at(max(due_s, self._loop.time()), self._due, pending)
 
+    def _accept(self, connection: int, node: str) -> None:
+        if self.process.frozen:
+            self.process.keep(self._accept, connection, node)
+            return
+        self._nodes[connection] = node
+        self.log.event("connect", node=node, time=clock.monotonic_ns())
+
+    def _read(self, block: int) -> bytes:
+        data = bytearray(BLOCK_BYTES)
+        self.backing.read(memoryview(data), block * BLOCK_BYTES)
+        return bytes(data)
+
+    def _flush(self) -> bytes:
+        self.backing.flush()
+        return b""
+
     def _serve(self, node: str, request: str, reply: Reply, serve: Callable[[], bytes]) -> None:
         if not self.arbiter.admits(node):
             reply(errno.EPERM, b"")
@@ -134,9 +201,17 @@ class SimTarget:
         else:
             caught = self.misbehaviours.catch(node, request)
             now_ns = clock.monotonic_ns()
-            self._loop.call_later(caught.delay_ns / 1e9, self._served, caught, now_ns, reply, serve)
+            served = (self._life, caught, now_ns, reply, serve)
+            self._loop.call_later(caught.delay_ns / 1e9, self._served, *served)
 
-    def _served(self, caught: Caught, received_ns: int, reply: Reply, serve: Callable[[], bytes]) -> None:
+    def _served(
+        self, life: int, caught: Caught, received_ns: int, reply: Reply, serve: Callable[[], bytes]
+    ) -> None:
+        if life != self._life or not self.serving:
+            return  # the process that took it in is dead
+        if self.process.frozen:
+            self.process.keep(self._served, life, caught, received_ns, reply, serve)
+            return
         error = caught.error
         data = b"" if error else serve()
         caught.answered(clock.monotonic_ns() - received_ns)
@@ -157,6 +232,9 @@ class SimTarget:
         self.bell.ring()
 
     def _due(self, pending: Carried) -> None:
+        if self.process.frozen:
+            self.process.keep(self._due, pending)
+            return
         pending.timer = None
         self._go_on(pending)
 
@@ -173,7 +251,8 @@ class SimTarget:
         if self.arbiter.begin(write) is Decision.APPLY:
             error = pending.met.error if pending.met else None
             if error is None or error.applied:
-                self._blocks[write.blocks[0]] = pending.data
+                data, offset = memoryview(pending.data), write.blocks[0] * BLOCK_BYTES
+                self.backing.write(data, offset, durable=self._durable)
                 applied_ns = clock.monotonic_ns()
             failed = ERRORS[error.error] if error else 0
         self._end(pending, applied_ns, failed)

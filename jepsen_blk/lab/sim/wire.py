@@ -85,13 +85,17 @@ class Flow:
 
 
 class Connection:
-    """A connection of `node` to the storage; `lost` is called once when it dies without being closed."""
+    """A connection of `node` to the storage; `lost` is called once when it dies without being closed.
+
+    It is `severed` once the storage's process is gone: what still comes to it is nobody's.
+    """
 
     def __init__(
         self, network: SimNetwork, node: str, number: int, lost: Callable[[Connection], None]
     ) -> None:
         self.node, self.number = node, number
         self.alive = True
+        self.severed = False
         self.out = Flow(network, node, Direction.OUT)
         self.in_ = Flow(network, node, Direction.IN)
         self._network = network
@@ -109,6 +113,11 @@ class Connection:
         if not self._network.swallows(self.node, Direction.OUT):
             self.out.send(self._network.ended, self)
         self.give_up()
+
+    def sever(self) -> None:
+        """End it at the storage, whose kernel tells the node, if that can be told."""
+        self.severed = True
+        self.in_.send(self.give_up)
 
     def give_up(self) -> None:
         """Let it die at its node; the storage does not learn of it."""
@@ -129,6 +138,7 @@ class SimNetwork:
         self.on_migration: Callable[[str], int] = lambda node: 0
         self.changed: Callable[[], None] = lambda: None
         self._disconnected = disconnected
+        self._refused = False
         self._loop = asyncio.get_running_loop()
         self._cuts: dict[tuple[str, Path_], tuple[Direction, float]] = {}
         self._connections: list[Connection] = []
@@ -144,7 +154,27 @@ class SimNetwork:
         """Take in the end of a connection at the storage."""
         if connection in self._connections:
             self._connections.remove(connection)
-            self._disconnected(connection.number)
+            if not connection.severed:
+                self._disconnected(connection.number)
+
+    def refuse(self) -> None:
+        """End the storage's connections and take no new ones: nobody listens there."""
+        self._refused = True
+        for connection in self._connections:
+            connection.sever()
+
+    def accept(self) -> None:
+        """Take connections to the storage again."""
+        self._refused = False
+
+    def takes_connection(self, node: str) -> bool:
+        """Tell whether the node could connect to the storage."""
+        return not (self._refused or self.is_cut(node, Path_.STORAGE))
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether the storage's kernel refuses connections, which the node learns at once."""
+        return self._refused
 
     def swallows(self, node: str, direction: Direction) -> bool:
         """Tell whether a message of the node's storage path is lost in that direction."""
@@ -200,7 +230,7 @@ class SimNetwork:
         cut = self._cuts.get((node, path))
         if cut is not None:
             self._dropped[node, path, Direction.IN if cut[0] is Direction.IN else Direction.OUT] += 1
-        return cut is None
+        return cut is None and not (self._refused and path is Path_.STORAGE)
 
     async def dropped(self, node: str, path: Path_) -> Dropped:
         """Return how many messages and probes were swallowed."""
@@ -214,7 +244,8 @@ class SimNetwork:
 
     async def echo(self, node: str, path: Path_, count: int, payload_bytes: int = 56) -> Echoes:
         """Send a burst of echo requests: all are answered, or none."""
-        whole = await self.reachable(node, path)
+        await asyncio.sleep(2 * DELAY_S)
+        whole = not self.is_cut(node, path)
         return Echoes(count, count if whole else 0, 0, 0, 2000 * DELAY_S if whole else 0.0, 0.0)
 
     def _give_up(self, node: str, path: Path_, since_s: float) -> None:

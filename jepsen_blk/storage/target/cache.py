@@ -3,8 +3,9 @@
 A completed write is in the cache; only a flush, or a write that is to be durable (FUA), puts it onto the
 backing. Nothing is put there in the background, so a power loss takes all that was not asked for.
 
-The cache is a file, so that it outlives its server, as it does on a machine on which only a program has
-crashed. Losing the file is the power loss: then the backing is all there is.
+The cache's medium outlives its server, as memory does on a machine on which only a program has crashed: a
+file for the real target, memory in a simulation. Losing it is the power loss: then the backing is all that
+there is.
 
 Standard library only.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.holds import blocks_of
-from jepsen_blk.storage.target.backing import Backing, FileBacking, part_in_block
+from jepsen_blk.storage.target.backing import Backing, part_in_block
 
 
 def lose_cache(path: Path, size_bytes: int) -> int:
@@ -40,22 +41,29 @@ def unflushed(path: Path, size_bytes: int) -> int:
     return len(flags) - flags.count(0)
 
 
-class VolatileCache:
-    """Caches the writes to `backing` in the file at `path`, which goes on if it is there.
+def medium_bytes(size_bytes: int) -> int:
+    """Return how large a medium the cache of a store of this size needs."""
+    return _data_at(size_bytes) + size_bytes
 
-    The file has a byte for each block, not 0 where the block is not on the backing yet, and then the blocks.
-    With `ignores_flush` it lies: what is asked to be durable is acknowledged and stays in the cache.
+
+class VolatileCache:
+    """Caches the writes to `backing` on a `medium` of medium_bytes, and goes on with what is there.
+
+    The medium has a byte for each block, not 0 where the block is not on the backing yet, and then the
+    blocks. With `ignores_flush` it lies: what is asked to be durable is acknowledged and stays in the cache.
     """
 
-    def __init__(self, backing: Backing, path: Path, size_bytes: int, *, ignores_flush: bool = False) -> None:
+    def __init__(
+        self, backing: Backing, medium: Backing, size_bytes: int, *, ignores_flush: bool = False
+    ) -> None:
         self._backing = backing
+        self._medium = medium
         self._size_bytes = size_bytes
         self._ignores_flush = ignores_flush
+        self._data_at = _data_at(size_bytes)
         blocks = blocks_of(0, size_bytes)
-        self._data_at = -(-len(blocks) // BLOCK_BYTES) * BLOCK_BYTES
-        self._file = FileBacking(path, self._data_at + size_bytes)
         flags = memoryview(bytearray(len(blocks)))
-        self._file.read(flags, 0)
+        medium.read(flags, 0)
         self._dirty = {block for block in blocks if flags[block]}
         self._lock = threading.Lock()
 
@@ -89,7 +97,7 @@ class VolatileCache:
 
     def _read(self, block: int, buffer: memoryview, offset: int) -> None:
         if block in self._dirty:
-            self._file.read(buffer, self._data_at + offset)
+            self._medium.read(buffer, self._data_at + offset)
         else:
             self._backing.read(buffer, offset)
 
@@ -99,8 +107,8 @@ class VolatileCache:
             if len(data) < len(whole):
                 before = memoryview(bytearray(len(whole)))
                 self._backing.read(before, whole.start)
-                self._file.write(before, self._data_at + whole.start)
-        self._file.write(data, self._data_at + offset)
+                self._medium.write(before, self._data_at + whole.start)
+        self._medium.write(data, self._data_at + offset)
         if block not in self._dirty:
             self._mark(block, dirty=True)
 
@@ -113,14 +121,19 @@ class VolatileCache:
                 if block in self._dirty:
                     whole = part_in_block(block, 0, self._size_bytes)
                     data = memoryview(bytearray(len(whole)))
-                    self._file.read(data, self._data_at + whole.start)
+                    self._medium.read(data, self._data_at + whole.start)
                     self._backing.write(data, whole.start)
                     self._mark(block, dirty=False)
         self._backing.flush()
 
     def _mark(self, block: int, *, dirty: bool) -> None:
-        self._file.write(memoryview(b"\1" if dirty else b"\0"), block)
+        self._medium.write(memoryview(b"\1" if dirty else b"\0"), block)
         if dirty:
             self._dirty.add(block)
         else:
             self._dirty.discard(block)
+
+
+def _data_at(size_bytes: int) -> int:
+    """Return where the blocks begin on the medium, behind their flags."""
+    return -(-len(blocks_of(0, size_bytes)) // BLOCK_BYTES) * BLOCK_BYTES

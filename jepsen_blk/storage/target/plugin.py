@@ -24,7 +24,7 @@ import nbdkit
 from jepsen_blk.storage.conflict import ConflictModel
 from jepsen_blk.storage.log import TargetLog
 from jepsen_blk.storage.target.backing import Backing, FileBacking, MemoryBacking
-from jepsen_blk.storage.target.cache import VolatileCache
+from jepsen_blk.storage.target.cache import VolatileCache, medium_bytes
 from jepsen_blk.storage.target.control import ControlServer
 from jepsen_blk.storage.target.peers import PeerWatcher
 from jepsen_blk.storage.target.server import Connection, Target
@@ -92,7 +92,8 @@ def _backing(size_bytes: int) -> Backing:
     backing = MemoryBacking(size_bytes) if path is None else FileBacking(Path(path), size_bytes)
     if cache is None:
         return backing
-    return VolatileCache(backing, Path(cache), size_bytes, ignores_flush=_flag("ignore_flush"))
+    medium = FileBacking(Path(cache), medium_bytes(size_bytes))
+    return VolatileCache(backing, medium, size_bytes, ignores_flush=_flag("ignore_flush"))
 
 
 def thread_model() -> Any:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jepsen_blk.storage.ends import tally
 from jepsen_blk.storage.log import TargetLog
 from jepsen_blk.storage.sightings import Sighting
 from jepsen_blk.storage.target.flights import Flights
@@ -142,14 +143,4 @@ class Steering:
     def stats(self) -> dict[str, int]:
         """Count the writes of the target's life by how they ended."""
         with self._flights.lock:
-            counts = self._flights.counts
-            return {
-                "received": self._flights.received,
-                "applied": counts["apply"] + counts["wait"],
-                "ignored": counts["ignore"],
-                "refused": counts["refused"],
-                "aborted": counts["aborted"],
-                "errors": counts["error"],
-                "held": counts["held"],
-                "in_flight": len(self._flights.pending),
-            }
+            return tally(self._flights.received, self._flights.counts, len(self._flights.pending))

@@ -120,7 +120,7 @@ def test_a_held_write_is_overtaken_by_its_copy_from_blkfront_and_waited_for_by_q
     "name",
     [
         *("ignored-and-completed", "ignored-while-concurrent", "requeue-path-healed", "requeue-path-lost"),
-        *("resend-on-reconnect", "reset-during-drain"),
+        *("resend-on-reconnect", "reset-during-drain", "frozen-node"),
     ],
 )
 def test_a_scenario_of_real_guests_ends_alike(tmp_path: Path, name: str) -> None:
@@ -150,6 +150,8 @@ def test_a_scenario_of_real_guests_ends_alike(tmp_path: Path, name: str) -> None
         ("disk-full", {}),
         ("slow-storage", {}),
         ("clock-jump", {}),
+        ("freeze", {}),
+        ("freeze", {"node": "storage"}),
     ],
     ids=str,
 )
@@ -163,13 +165,14 @@ def test_a_fault_without_a_second_copy_is_proven_healed_and_harmless(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_node_that_was_cut_off_writes_among_the_new_guests_writes_unless_it_is_fenced(
-    tmp_path: Path, seed: int
+@pytest.mark.parametrize("by", ["cut", "stop"])
+def test_a_node_that_comes_back_writes_among_the_new_guests_writes_unless_it_is_fenced(
+    tmp_path: Path, by: str, seed: int
 ) -> None:
     spec = {
         "seed": seed,
         "storage": {"write_latency_ms": 20},
-        "nemesis": [{"fault": "failover", "options": {"by": "cut"}}],
+        "nemesis": [{"fault": "failover", "options": {"by": by}}],
     }
     bad = simulate(tmp_path, **spec)
     assert (bad.verdict, kinds(bad)) == ("fail", {"fenced-zombie"})
@@ -181,8 +184,6 @@ def test_a_node_that_was_cut_off_writes_among_the_new_guests_writes_unless_it_is
     ("spec", "why"),
     [
         ({"nemesis": [{"fault": "split-brain"}]}, "split-brain.*does not yet let a guest run where"),
-        ({"nemesis": [{"fault": "freeze"}]}, "freeze.*does not yet freeze"),
-        ({"nemesis": [{"fault": "failover", "options": {"by": "stop"}}]}, "failover.*does not yet freeze"),
         ({"nemesis": [{"fault": "migrate", "options": {"mode": "postcopy"}}]}, "migrate.*by pre-copy only"),
         ({"nemesis": [{"fault": "postcopy-loss"}]}, "postcopy-loss.*by pre-copy only"),
         ({"nemesis": [{"fault": "orphan"}]}, "orphan.*hide the end"),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from jepsen_blk.lab.sim.guest import Request, is_write, whole
+from jepsen_blk.lab.sim.process import Process
 from jepsen_blk.lab.sim.target import SimTarget
 from jepsen_blk.lab.sim.wire import GIVES_UP_S, REQUEST_BYTES, Connection, SimNetwork
 from jepsen_blk.spec import GuestSpec
@@ -25,7 +26,7 @@ _RETRY_S = 0.1
 
 
 class Frontend:
-    """The frontend of one node's hypervisor process.
+    """The frontend of one node's hypervisor process; while that is frozen its kernel keeps what comes for it.
 
     `stopped` is called when a request has failed that stops the guest, `changed` when less is in flight.
     """
@@ -39,6 +40,7 @@ class Frontend:
         stopped: Callable[[], None],
         changed: Callable[[], None],
     ) -> None:
+        self.process = Process()
         self.in_flight: dict[Request, None] = {}
         self.failed: list[Request] = []
         self._node = node
@@ -124,6 +126,9 @@ class Frontend:
 
     def _answered(self, connection: Connection, request: Request, code: int, data: bytes) -> None:
         """Take in a reply; one for a request that was given up, or that has gone elsewhere, finds nobody."""
+        if self.process.frozen:
+            self.process.keep(self._answered, connection, request, code, data)
+            return
         if connection.alive and connection is self._connection and request in self.in_flight:
             del self.in_flight[request]
             if code:
@@ -133,6 +138,9 @@ class Frontend:
             self._changed()
 
     def _lost(self, connection: Connection) -> None:
+        if self.process.frozen:
+            self.process.keep(self._lost, connection)
+            return
         if connection is not self._connection:
             return
         self._connection = None
@@ -150,6 +158,9 @@ class Frontend:
         self._retry = self._loop.call_later(_RETRY_S, self._try_again, until_s)
 
     def _try_again(self, until_s: float) -> None:
+        if self.process.frozen:
+            self.process.keep(self._try_again, until_s)
+            return
         self._retry = None
         if self._connect():
             for request in list(self.in_flight):

@@ -103,7 +103,7 @@ class SimGuest:
         self._behind_ns = 0
         self._stopped_ns = self._host_ns()
         self._wall_ahead_ns = _WALL_AHEAD_NS
-        self._running = False
+        self._running = self._awake = False
         self._lines: list[bytes] = []
         self._line = b""
         self._next_s = 0.0
@@ -115,7 +115,7 @@ class SimGuest:
     def run(self) -> None:
         """Let it run on."""
         if not self._running:
-            self._running = True
+            self._running = self._awake = True
             self._behind_ns += self._host_ns() - self._stopped_ns
             self._ticked()
 
@@ -124,10 +124,21 @@ class SimGuest:
         if self._running:
             self._running = False
             self._stopped_ns = self._host_ns()
-            for handle in (self._turn, self._tick):
-                if handle is not None:
-                    handle.cancel()
-            self._turn = self._tick = None
+            self.hang()
+
+    def hang(self) -> None:
+        """Do nothing, as its processors do no more; its clock goes on, if it did."""
+        self._awake = False
+        for handle in (self._turn, self._tick):
+            if handle is not None:
+                handle.cancel()
+        self._turn = self._tick = None
+
+    def go_on(self) -> None:
+        """Do something again after it hung, unless it is stopped."""
+        if self._running and not self._awake:
+            self._awake = True
+            self._ticked()
 
     def receive(self, data: bytes) -> None:
         """Take in what the host says."""
@@ -172,7 +183,7 @@ class SimGuest:
         return round(self._loop.time() * 1e9)
 
     def _wake(self) -> None:
-        if self._running and self._turn is None:
+        if self._awake and self._turn is None:
             self._turn = self._loop.call_at(max(self._loop.time(), self._next_s), self._take_turn)
 
     def _take_turn(self) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jepsen_blk import clock
-from jepsen_blk.errors import InternalError, LabError, UserError
+from jepsen_blk.errors import InternalError, UserError
 from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Impairment
-from jepsen_blk.lab.seams import GuestStream
-from jepsen_blk.lab.sim.hypervisor import NO_POSTCOPY, NO_SECOND_RUN, SimHypervisor
+from jepsen_blk.lab.seams import GuestState, GuestStream
+from jepsen_blk.lab.sim.hypervisor import NO_SECOND_RUN, SimHypervisor
+from jepsen_blk.lab.sim.migration import NO_POSTCOPY
 from jepsen_blk.lab.sim.servers import Media, SimServers
 from jepsen_blk.lab.sim.steering import SimStorage
 from jepsen_blk.lab.sim.target import SimTarget
@@ -29,7 +30,6 @@ STORAGE_NODE = "storage"
 _LACKS = {
     Ability.POSTCOPY: NO_POSTCOPY,
     Ability.SECOND_RUN: NO_SECOND_RUN,
-    Ability.FREEZE: "the simulator does not yet freeze the processes of a node",
     Ability.ORPHAN: "the simulator does not yet hide the end of a dead process's connection",
 }
 
@@ -77,20 +77,24 @@ class SimLab:
         self.storage_servers = SimServers(target, media, self.network)
 
     async def freeze(self, node: str) -> None:
-        """Stop the storage's process; raises LabError for the other nodes."""
+        """Stop the node's hypervisor, or the storage's server."""
         if node != STORAGE_NODE:
-            raise LabError(_LACKS[Ability.FREEZE])
-        if self._target.serving:
+            self.hypervisor.freeze(node)
+        elif self._target.serving:
             self._target.process.freeze()
 
     async def thaw(self, node: str) -> None:
-        """Let the storage's process go on; no error if it was not stopped."""
+        """Let it go on; no error if it was not stopped."""
         if node == STORAGE_NODE:
             self._target.thaw()
+        else:
+            self.hypervisor.thaw(node)
 
     async def frozen(self, node: str) -> bool:
-        """Tell whether the node's process is stopped."""
-        return node == STORAGE_NODE and self._target.process.frozen
+        """Tell whether it is stopped."""
+        if node == STORAGE_NODE:
+            return self._target.process.frozen
+        return await self.hypervisor.state(node) is GuestState.FROZEN
 
     def how_to_enter(self) -> str:
         """There is nothing to enter."""

@@ -30,7 +30,6 @@ STORAGE_NODE = "storage"
 _LACKS = {
     Ability.POSTCOPY: NO_POSTCOPY,
     Ability.SECOND_RUN: NO_SECOND_RUN,
-    Ability.ORPHAN: "the simulator does not yet hide the end of a dead process's connection",
 }
 
 

@@ -139,6 +139,7 @@ class SimNetwork:
         self.changed: Callable[[], None] = lambda: None
         self._disconnected = disconnected
         self._refused = False
+        self._hidden: dict[str, list[Connection]] = {}
         self._loop = asyncio.get_running_loop()
         self._cuts: dict[tuple[str, Path_], tuple[Direction, float]] = {}
         self._connections: list[Connection] = []
@@ -151,8 +152,12 @@ class SimNetwork:
         return connection
 
     def ended(self, connection: Connection) -> None:
-        """Take in the end of a connection at the storage."""
-        if connection in self._connections:
+        """Take in the end of a connection at the storage, unless the ends of its node's are hidden."""
+        hidden = self._hidden.get(connection.node)
+        if hidden is not None:
+            hidden.append(connection)
+            self.count(connection.node, Direction.OUT)
+        elif connection in self._connections:
             self._connections.remove(connection)
             if not connection.severed:
                 self._disconnected(connection.number)
@@ -201,8 +206,13 @@ class SimNetwork:
         raise LabError(NOT_IMPAIRED)
 
     async def hide_ends(self, node: str, path: Path_) -> None:
-        """Raise LabError."""
-        raise LabError("the simulator cannot hide the ends of connections")
+        """Mend the path; an end of a connection of the node is dropped from now on, and sent again once healed.
+
+        Connections to the storage only: those of a migration end with it.
+        """
+        if path is Path_.STORAGE:
+            self._hidden.setdefault(node, [])
+        self._mend(node, path)
 
     async def reset(self, node: str, path: Path_) -> int:
         """Kill the node's established connections on the path; return how many there were."""
@@ -214,15 +224,11 @@ class SimNetwork:
         return len(killed)
 
     async def heal(self, node: str, path: Path_) -> None:
-        """Undo `cut`, and count from 0 again."""
-        self._cuts.pop((node, path), None)
-        for direction in Direction:
-            self._dropped.pop((node, path, direction), None)
+        """Undo `cut` and `hide_ends`, and count from 0 again."""
         if path is Path_.STORAGE:
-            for connection in list(self._connections):
-                if connection.node == node:
-                    self._healed(connection)
-        self.changed()
+            for connection in self._hidden.pop(node, ()):
+                self._loop.call_later(_FIRST_RETRY_S, self.ended, connection)
+        self._mend(node, path)
 
     async def reachable(self, node: str, path: Path_) -> bool:
         """Probe the path; a probe that is cut off is counted as dropped."""
@@ -247,6 +253,17 @@ class SimNetwork:
         await asyncio.sleep(2 * DELAY_S)
         whole = not self.is_cut(node, path)
         return Echoes(count, count if whole else 0, 0, 0, 2000 * DELAY_S if whole else 0.0, 0.0)
+
+    def _mend(self, node: str, path: Path_) -> None:
+        """Let every packet through again, in both directions."""
+        self._cuts.pop((node, path), None)
+        for direction in Direction:
+            self._dropped.pop((node, path, direction), None)
+        if path is Path_.STORAGE:
+            for connection in list(self._connections):
+                if connection.node == node:
+                    self._healed(connection)
+        self.changed()
 
     def _give_up(self, node: str, path: Path_, since_s: float) -> None:
         cut = self._cuts.get((node, path))

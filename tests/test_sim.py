@@ -183,7 +183,6 @@ def test_a_node_that_comes_back_writes_among_the_new_guests_writes_unless_it_is_
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
-        ({"nemesis": [{"fault": "split-brain"}]}, "split-brain.*does not yet let a guest run where"),
         ({"nemesis": [{"fault": "migrate", "options": {"mode": "postcopy"}}]}, "migrate.*by pre-copy only"),
         ({"nemesis": [{"fault": "postcopy-loss"}]}, "postcopy-loss.*by pre-copy only"),
         ({"nemesis": [{"fault": "loss"}]}, "loss.*not yet made slow or lossy"),

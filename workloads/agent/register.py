@@ -22,7 +22,7 @@ class Register:
     def __init__(self, random: Random, workload: dict[str, Any]) -> None:
         self.blocks = int(workload["blocks"])
         self.hot_blocks = int(workload["hot_blocks"])
-        self._draw = random.getrandbits
+        self._random = random
         hot = float(workload["hot_fraction"]) if self.hot_blocks else 0.0
         if self.hot_blocks == self.blocks:
             hot = 1.0
@@ -54,4 +54,4 @@ class Register:
 
     def _words(self, count: int) -> list[int]:
         size = count * _DRAW_BITS // 8
-        return memoryview(self._draw(size * 8).to_bytes(size, "little")).cast("I").tolist()
+        return memoryview(self._random.getrandbits(size * 8).to_bytes(size, "little")).cast("I").tolist()

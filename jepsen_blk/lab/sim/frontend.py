@@ -75,9 +75,14 @@ class Frontend:
         """Tell whether the guest may leave: nothing is in flight, or nobody waits for it."""
         return not (self._drains and self.in_flight)
 
+    @property
+    def unanswered(self) -> list[Request]:
+        """What the guest sends again where it goes on; replies find the one that was left behind."""
+        return [*self.failed, *self.in_flight]
+
     def leave(self) -> list[Request]:
-        """Return what the guest takes along, to be sent again where it goes on; replies find nobody."""
-        taken = [*self.failed, *self.in_flight]
+        """Return what the guest takes along and sends again where it goes on; replies find nobody."""
+        taken = self.unanswered
         self.failed = []
         self.in_flight.clear()
         self._end_retry()

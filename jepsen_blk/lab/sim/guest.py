@@ -8,10 +8,15 @@ while the guest does, and the turns of the agent, each of which takes some time.
 from __future__ import annotations
 
 import asyncio
+import copy
+import copyreg
 import mmap
+from _random import Random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from jepsen_blk.errors import InternalError
 from jepsen_blk.stamp import BLOCK_BYTES
 from workloads.agent.link import Outbox
 from workloads.agent.machine import Disk
@@ -28,7 +33,7 @@ _WALL_AHEAD_NS = 1_700_000_000 * 10**9
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A request of the guest's disk, of one block or none; it is the same one wherever it is sent again."""
+    """A request of the guest's disk, of one block or none; it is the same one when it is sent again."""
 
     disk: SimDisk
     number: int
@@ -88,6 +93,17 @@ class SimDisk:
     def close(self, in_flight: int) -> None:
         """What is in flight goes on, into memory that nobody looks at."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> SimDisk:
+        """Copy it with the memory of its requests, for the copy of its guest."""
+        slots = len(self.queue)
+        twin = memo[id(self)] = SimDisk(
+            slots, copy.deepcopy(self._submitted, memo), copy.deepcopy(self._wake, memo)
+        )
+        twin.buffers[:] = self.buffers[:]
+        twin.offsets, twin.queue, twin.ring = self.offsets[:], self.queue[:], self.ring[:]
+        twin._done, twin._most = self._done[:], self._most
+        return twin
+
 
 class SimGuest:
     """One boot of the guest; implements workloads.agent.machine's Machine and Port.
@@ -97,8 +113,7 @@ class SimGuest:
     """
 
     def __init__(self) -> None:
-        self.submitted: Callable[[Request], None] = lambda request: None
-        self.say: Callable[[bytes], None] = lambda data: None
+        self.unplug()
         self._loop = asyncio.get_running_loop()
         self._behind_ns = 0
         self._stopped_ns = self._host_ns()
@@ -140,6 +155,33 @@ class SimGuest:
             self._awake = True
             self._ticked()
 
+    def plug(self, submitted: Callable[[Request], None], say: Callable[[bytes], None]) -> None:
+        """Connect it to a disk and a host, while it stands still."""
+        self._submitted, self._say = submitted, say
+
+    def unplug(self) -> None:
+        """Connect it to nothing."""
+        self.plug(_to_nobody, _to_nobody)
+
+    def twin(self) -> SimGuest:
+        """Return a copy of it, which stands still, with all its memory and connected to nothing.
+
+        The loop is the one thing that both have. Raises TypeError for a workload that cannot be copied.
+        """
+        memo: dict[int, Any] = {id(self._loop): self._loop}
+        memo |= {id(end): _to_nobody for end in (self._submitted, self._say)}
+        twin = memo[id(self)] = copy.copy(self)
+        for name in ("_submitted", "_say", "_lines", "_disk", "_agent"):
+            setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
+        return twin
+
+    def moved(self, request: Request) -> Request:
+        """Return a request of the guest that this one is the copy of, as its own."""
+        disk = self._disk
+        if disk is None:
+            raise InternalError("a request of a guest without a disk")
+        return replace(request, disk=disk)
+
     def receive(self, data: bytes) -> None:
         """Take in what the host says."""
         *lines, self._line = (self._line + data).split(b"\n")
@@ -150,7 +192,7 @@ class SimGuest:
 
     def open_disk(self, slots: int) -> Disk:
         """Open the disk."""
-        self._disk = SimDisk(slots, lambda request: self.submitted(request), self._wake)
+        self._disk = SimDisk(slots, self._submit, self._wake)
         return self._disk
 
     def monotonic_ns(self) -> int:
@@ -174,10 +216,13 @@ class SimGuest:
     def write(self, outbox: Outbox, now_ns: int) -> None:
         """Say what the outbox has to send."""
         while chunk := outbox.next_chunk(now_ns):
-            self.say(chunk)
+            self._say(chunk)
 
     def wait(self, timeout_s: float, writing: bool) -> None:
         """The next turn comes by itself."""
+
+    def _submit(self, request: Request) -> None:
+        self._submitted(request)
 
     def _host_ns(self) -> int:
         return round(self._loop.time() * 1e9)
@@ -207,3 +252,20 @@ def is_write(request: Request) -> bool:
 def whole(request: Request) -> int:
     """Return the result of the request where it succeeds."""
     return 0 if request.kind == FLUSH else BLOCK_BYTES
+
+
+def _to_nobody(what: object) -> None:
+    """Take what nobody receives."""
+
+
+def _remember(random: Random) -> tuple[Callable[[Any], Random], tuple[Any]]:
+    return _recall, (random.getstate(),)
+
+
+def _recall(state: Any) -> Random:
+    random = Random(0)
+    random.setstate(state)
+    return random
+
+
+copyreg.pickle(Random, _remember)  # the agent's generator, which cannot be copied by itself

@@ -19,7 +19,6 @@ from jepsen_blk.spec import Spec
 
 _POLL_S = 0.01
 _ANSWER_TIMEOUT_S = 10.0
-NO_SECOND_RUN = "the simulator does not yet let a guest run where it has moved away from"
 _STANDING = (GuestState.RUNNING, GuestState.PAUSED, GuestState.IO_ERROR)
 
 
@@ -105,12 +104,12 @@ class SimHypervisor:
             machine.stop(GuestState.PAUSED)
 
     async def resume(self, node: str) -> None:
-        """Let the guest run; what had failed, or came with it, is sent again."""
+        """Let the guest run, also one that has moved on; what had failed, or came with it, is sent again."""
         machine = await self._answering(node)
-        if machine.state is GuestState.MIGRATED:
-            raise LabError(NO_SECOND_RUN)
-        if machine.state not in _STANDING:
+        if machine.state not in (*_STANDING, GuestState.MIGRATED):
             raise LabError(f"the guest on {node} does not resume: it is {machine.state.value}")
+        if machine.guest is None:
+            raise LabError(f"the guest on {node} cannot run again: its workload cannot be copied")
         machine.run()
 
     def stops_at(self, error: str) -> bool:

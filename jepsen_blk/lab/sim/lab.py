@@ -16,7 +16,7 @@ from jepsen_blk.errors import InternalError, UserError
 from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Impairment
 from jepsen_blk.lab.seams import GuestState, GuestStream
-from jepsen_blk.lab.sim.hypervisor import NO_SECOND_RUN, SimHypervisor
+from jepsen_blk.lab.sim.hypervisor import SimHypervisor
 from jepsen_blk.lab.sim.migration import NO_POSTCOPY
 from jepsen_blk.lab.sim.servers import Media, SimServers
 from jepsen_blk.lab.sim.steering import SimStorage
@@ -29,7 +29,6 @@ GUEST_NODES = ("x", "y")
 STORAGE_NODE = "storage"
 _LACKS = {
     Ability.POSTCOPY: NO_POSTCOPY,
-    Ability.SECOND_RUN: NO_SECOND_RUN,
 }
 
 

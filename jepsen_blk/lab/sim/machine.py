@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jepsen_blk.errors import InternalError
 from jepsen_blk.lab.seams import GuestState
 from jepsen_blk.lab.sim.frontend import Frontend
-from jepsen_blk.lab.sim.guest import SimGuest
+from jepsen_blk.lab.sim.guest import Request, SimGuest
 from jepsen_blk.lab.sim.target import SimTarget
 from jepsen_blk.lab.sim.transport import Serial
 from jepsen_blk.lab.sim.wire import SimNetwork
@@ -45,8 +46,22 @@ class Machine:
     def plug(self, guest: SimGuest) -> None:
         """Connect a guest, which stands still, to the node's disk and port."""
         self.guest = self._serial.guest = guest
-        guest.submitted = self.frontend.submit
-        guest.say = self._serial.say
+        guest.plug(self.frontend.submit, self._serial.say)
+
+    def give_away(self) -> tuple[SimGuest, list[Request]]:
+        """Return the guest as it goes on elsewhere, and what it sends again there.
+
+        Its twin is left behind, which may be let run too, unless its workload cannot be copied.
+        """
+        guest = self.guest
+        if guest is None:
+            raise InternalError(f"there is no guest on {self.node} to give away")
+        try:
+            twin = guest.twin()
+        except TypeError:
+            self.guest = None
+            return guest, self.frontend.leave()
+        return twin, [twin.moved(request) for request in self.frontend.unanswered]
 
     def run(self) -> None:
         """Let the guest run; what had failed, or came with it, is sent again."""

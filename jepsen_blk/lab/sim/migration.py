@@ -166,10 +166,9 @@ class Migrations:
 
     def _switch_over(self, moving: _Moving) -> None:
         source, destination = moving.source, moving.destination
-        guest, source.guest = source.guest, None
-        destination.frontend.enter(source.frontend.leave())
-        if guest is not None:
-            destination.plug(guest)
+        guest, requests = source.give_away()
+        destination.plug(guest)
+        destination.frontend.enter(requests)
         source.state, destination.state = GuestState.MIGRATED, GuestState.PAUSED
         moving.end_ns = self._now_ns()
         self._reach(moving, MigrationPhase.COMPLETED)

@@ -206,7 +206,7 @@ class SimNetwork:
         raise LabError(NOT_IMPAIRED)
 
     async def hide_ends(self, node: str, path: Path_) -> None:
-        """Mend the path; an end of a connection of the node is dropped from now on, and sent again once healed.
+        """Mend the path; what ends a connection of the node is dropped until it is healed, and sent again.
 
         Connections to the storage only: those of a migration end with it.
         """

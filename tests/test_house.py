@@ -45,7 +45,7 @@ ROOMS = {
     # The simulator runs where there is no QEMU, and with the agent that the guest has.
     "jepsen_blk.lab.sim": (
         *(*BASE, "jepsen_blk.spec", "jepsen_blk.storage", "workloads.agent"),
-        *("jepsen_blk.lab.abilities", "jepsen_blk.lab.paths", "jepsen_blk.lab.seams"),
+        *("jepsen_blk.lab.abilities", "jepsen_blk.lab.paths", "jepsen_blk.lab.seams", "jepsen_blk.lab.echo"),
     ),
     "jepsen_blk.lab.processes": ("jepsen_blk.errors", "jepsen_blk.lab.seams"),
     "jepsen_blk.lab.deeds": ("jepsen_blk.lab.processes", "jepsen_blk.lab.seams"),

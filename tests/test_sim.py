@@ -185,7 +185,6 @@ def test_a_node_that_comes_back_writes_among_the_new_guests_writes_unless_it_is_
     [
         ({"nemesis": [{"fault": "migrate", "options": {"mode": "postcopy"}}]}, "migrate.*by pre-copy only"),
         ({"nemesis": [{"fault": "postcopy-loss"}]}, "postcopy-loss.*by pre-copy only"),
-        ({"nemesis": [{"fault": "loss"}]}, "loss.*not yet made slow or lossy"),
         ({"nemesis": [{"fault": "storage-restart"}], "storage": {"backing": "/x"}}, "backing"),
         ({"storage": {"kind": "nbdkit-memory"}}, "policy target only"),
     ],

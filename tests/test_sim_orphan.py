@@ -12,7 +12,8 @@ from jepsen_blk import virtual_time
 from jepsen_blk.controller import run_test
 from jepsen_blk.lab.choose import run_in_time_of
 from jepsen_blk.lab.paths import Path_
-from jepsen_blk.lab.sim.wire import Connection, SimNetwork
+from jepsen_blk.lab.sim.connection import Connection
+from jepsen_blk.lab.sim.wire import SimNetwork
 from jepsen_blk.spec import load_spec
 
 SEEDS = range(4)

@@ -14,10 +14,12 @@ import errno
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from jepsen_blk.lab.sim.connection import REQUEST_BYTES, Connection
 from jepsen_blk.lab.sim.guest import Request, is_write, whole
+from jepsen_blk.lab.sim.line import GIVES_UP_S
 from jepsen_blk.lab.sim.process import Process
 from jepsen_blk.lab.sim.target import SimTarget
-from jepsen_blk.lab.sim.wire import GIVES_UP_S, REQUEST_BYTES, Connection, SimNetwork
+from jepsen_blk.lab.sim.wire import SimNetwork
 from jepsen_blk.spec import GuestSpec
 from jepsen_blk.storage.misbehaviour import ERRORS
 from workloads.agent.operations import READ
@@ -127,7 +129,7 @@ class Frontend:
 
     def _answer(self, connection: Connection, request: Request, code: int, data: bytes) -> None:
         if not connection.severed:
-            connection.in_.send(self._answered, connection, request, code, data)
+            connection.in_.send(self._answered, connection, request, code, data, size=len(data))
 
     def _answered(self, connection: Connection, request: Request, code: int, data: bytes) -> None:
         """Take in a reply; one for a request that was given up, or that has gone elsewhere, finds nobody."""

@@ -21,7 +21,7 @@ from jepsen_blk.lab.sim.migration import NO_POSTCOPY
 from jepsen_blk.lab.sim.servers import Media, SimServers
 from jepsen_blk.lab.sim.steering import SimStorage
 from jepsen_blk.lab.sim.target import SimTarget
-from jepsen_blk.lab.sim.wire import NOT_IMPAIRED, SimNetwork
+from jepsen_blk.lab.sim.wire import SimNetwork
 from jepsen_blk.spec import Spec
 from jepsen_blk.storage.log import TargetLog
 
@@ -46,7 +46,7 @@ class PreparedSimLab:
 
     async def why_not(self, wanted: Impairment | Ability) -> str:
         """Say what is not simulated."""
-        return _LACKS.get(wanted, "") if isinstance(wanted, Ability) else NOT_IMPAIRED
+        return _LACKS.get(wanted, "") if isinstance(wanted, Ability) else ""
 
     async def up(self, run_dir: Path, stream: GuestStream) -> SimLab:
         """Bring it up with the guest running on X."""
@@ -69,7 +69,7 @@ class SimLab:
         self._target = target = SimTarget(
             storage.conflict, storage.write_latency_ms, self._log, media.backing, durable=durable
         )
-        self.network = SimNetwork(target.disconnect)
+        self.network = SimNetwork(target.disconnect, spec.seed)
         self.hypervisor = SimHypervisor(spec, self.network, target, stream, GUEST_NODES)
         self.storage = SimStorage(target)
         self.storage_servers = SimServers(target, media, self.network)

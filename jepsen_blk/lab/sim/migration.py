@@ -10,8 +10,9 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState, Migration, MigrationPhase, Progress
 from jepsen_blk.lab.sim.bell import Bell
+from jepsen_blk.lab.sim.line import GIVES_UP_S
 from jepsen_blk.lab.sim.machine import Machine
-from jepsen_blk.lab.sim.wire import GIVES_UP_S, SimNetwork
+from jepsen_blk.lab.sim.wire import SimNetwork
 from jepsen_blk.spec import Spec
 
 _COPY_S = 0.4
@@ -153,7 +154,8 @@ class Migrations:
                 continue
             silent_s = 0.0
             most = _UNENDING if moving.mode == "unending" else 1.0
-            moving.copied = min(moving.copied + _STEP_S / _COPY_S, most)
+            takes_s = max(_COPY_S, self._network.stream_s(moving.source.node, self._memory_bytes))
+            moving.copied = min(moving.copied + _STEP_S / takes_s, most)
         return True
 
     async def _until(self, moving: _Moving, condition: Callable[[], bool]) -> None:

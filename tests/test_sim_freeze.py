@@ -1,53 +1,18 @@
 """A frozen process of the simulator does nothing, its kernel goes on, and it takes up what that has kept."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sim_run import simulate
+from sim_run import play, progress, simulate
 
-from jepsen_blk import virtual_time
 from jepsen_blk.controller import Outcome
 from jepsen_blk.errors import LabError
-from jepsen_blk.history.journal import JournalWriter
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState, MigrationPhase
-from jepsen_blk.lab.sim.lab import SimLab, prepare_sim_lab
-from jepsen_blk.spec import make_spec
+from jepsen_blk.lab.sim.lab import SimLab
 from workloads.guest import GuestLink
-
-
-def play(
-    folder: Path, script: Callable[[SimLab, GuestLink], Awaitable[None]], **parts: dict[str, Any]
-) -> None:
-    """Run the script beside a guest at work on x."""
-    spec = make_spec({"lab": "sim", **parts})
-
-    async def whole() -> None:
-        prepared = await prepare_sim_lab(spec)
-        journal = JournalWriter(folder / "history.blk")
-        guest = GuestLink(journal)
-        lab = await prepared.up(folder, guest)
-        try:
-            await guest.hello(5)
-            await guest.reset(boot=0, run=prepared.new_run(), seed=spec.seed)
-            await guest.run(spec.workload.model_dump(mode="json"))
-            await asyncio.sleep(0.1)
-            await script(lab, guest)
-        finally:
-            await guest.close()
-            await lab.down()
-            journal.close()
-
-    virtual_time.run(whole())
-
-
-async def progress(guest: GuestLink, for_s: float) -> int:
-    before = guest.operations
-    await asyncio.sleep(for_s)
-    return guest.operations - before
 
 
 def test_a_frozen_guest_works_on_with_a_clock_that_went_on(tmp_path: Path) -> None:
@@ -92,7 +57,7 @@ def test_connections_outlive_a_freeze_and_a_reset_is_learned_of_at_its_end(tmp_p
         # All that was answered before has come; what the reset has failed is known.
         await lab.hypervisor.wait_state("x", GuestState.IO_ERROR, 5)
 
-    play(tmp_path, script, storage={"write_latency_ms": 50})
+    play(tmp_path, script)
 
 
 def test_a_frozen_monitor_answers_nothing_and_the_process_can_be_killed(tmp_path: Path) -> None:
@@ -148,5 +113,7 @@ def history(outcome: Outcome) -> bytes:
     "fault", [{"fault": "freeze"}, {"fault": "failover", "options": {"by": "stop"}}], ids=str
 )
 def test_one_seed_gives_one_history(tmp_path: Path, fault: dict[str, Any]) -> None:
-    first, again = (simulate(tmp_path, seed=5, nemesis=[fault]) for _ in range(2))
+    first, again = (
+        simulate(tmp_path, seed=5, nemesis=[fault], storage={"write_latency_ms": 20}) for _ in range(2)
+    )
     assert history(first) == history(again)

@@ -11,7 +11,7 @@ from jepsen_blk.lab.seams import GuestState, GuestStream, Migration, MigrationPh
 from jepsen_blk.lab.sim.bell import Bell
 from jepsen_blk.lab.sim.guest import SimGuest
 from jepsen_blk.lab.sim.machine import Machine
-from jepsen_blk.lab.sim.migration import NO_POSTCOPY, Migrations
+from jepsen_blk.lab.sim.migration import MODES, Migrations
 from jepsen_blk.lab.sim.target import SimTarget
 from jepsen_blk.lab.sim.transport import Serial
 from jepsen_blk.lab.sim.wire import SimNetwork
@@ -23,7 +23,7 @@ _STANDING = (GuestState.RUNNING, GuestState.PAUSED, GuestState.IO_ERROR)
 
 
 class SimHypervisor:
-    """Implements lab.seams.Hypervisor, but for post-copy."""
+    """Implements lab.seams.Hypervisor."""
 
     def __init__(
         self, spec: Spec, network: SimNetwork, target: SimTarget, stream: GuestStream, nodes: tuple[str, str]
@@ -60,8 +60,8 @@ class SimHypervisor:
         self, source: str, destination: str, mode: str = "precopy", *, pause: bool = False
     ) -> None:
         """Begin to copy the guest's memory."""
-        if mode not in ("precopy", "unending"):
-            raise LabError(NO_POSTCOPY)
+        if mode not in MODES:
+            raise LabError(f"migration mode {mode!r} is not one of {', '.join(MODES)}")
         machine = await self._answering(source)
         if machine.state not in _STANDING:
             raise LabError(f"the guest on {source} is {machine.state.value} and cannot be moved")
@@ -86,8 +86,9 @@ class SimHypervisor:
         self._migrations.cancel(source)
 
     async def recover_migration(self, source: str) -> None:
-        """Raise LabError: there is no post-copy that could be interrupted."""
-        raise LabError(NO_POSTCOPY)
+        """Take up an interrupted post-copy migration again."""
+        await self._answering(source)
+        self._migrations.recover(source)
 
     async def wait_migration(self, node: str, phase: MigrationPhase, timeout_s: float) -> None:
         """Return once the last migration is in that phase."""

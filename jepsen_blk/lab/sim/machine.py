@@ -30,6 +30,7 @@ class Machine:
         self.state = GuestState.INCOMING
         self.guest: SimGuest | None = None
         self.frontend = Frontend(node, spec, network, target, stopped=self._failed, changed=changed)
+        self._starved = False
         self._serial = serial
         self._changed = changed
 
@@ -69,6 +70,8 @@ class Machine:
         self.frontend.resume()
         if self.guest is not None and self.state is GuestState.RUNNING:
             self.guest.run()
+            if self._starved:
+                self.guest.hang()
         self._changed()
 
     def stop(self, state: GuestState) -> None:
@@ -90,9 +93,19 @@ class Machine:
         """Let it go on, first with what its kernel has kept; no error if it was not frozen."""
         if self.frozen:
             self.frontend.process.thaw()
-            if self.guest is not None:
-                self.guest.go_on()
+            self._go_on()
             self._changed()
+
+    def starve(self) -> None:
+        """Have the guest wait for memory that does not come; it can be stopped and resumed all the same."""
+        self._starved = True
+        if self.guest is not None:
+            self.guest.hang()
+
+    def feed(self) -> None:
+        """Let its memory come again."""
+        self._starved = False
+        self._go_on()
 
     def end(self) -> None:
         """Kill it, frozen or not; no error if it is gone."""
@@ -101,6 +114,10 @@ class Machine:
             self.stop(GuestState.ABSENT)
             self.guest = self._serial.guest = None
             self.frontend.close()
+
+    def _go_on(self) -> None:
+        if self.guest is not None and not (self.frozen or self._starved):
+            self.guest.go_on()
 
     def _failed(self) -> None:
         """Take in that a request has failed that stops the guest."""

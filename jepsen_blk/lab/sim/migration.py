@@ -1,4 +1,7 @@
-"""How a guest moves in the simulator: its memory is copied, it is stopped, drains, and switches over."""
+"""How a guest moves in the simulator: its memory is copied, it is stopped, drains, and switches over.
+
+In post-copy it does so at once, and works at the destination while its memory is still on the way.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ _UNENDING = 0.9
 _SWITCH_S = 0.02
 _FINISH_TIMEOUT_S = 60.0
 _EVER_S = 1e6
-NO_POSTCOPY = "the simulator moves a guest by pre-copy only"
+_POSTCOPY_BYTES_PER_S = 32 << 20
+_POSTCOPY = (MigrationPhase.POSTCOPY, MigrationPhase.INTERRUPTED)
 _ENDED = (MigrationPhase.COMPLETED, MigrationPhase.CANCELLED, MigrationPhase.FAILED)
+MODES = ("precopy", "postcopy", "unending")
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +41,7 @@ class _Moving:
     begin_ns: int
     phase: MigrationPhase = MigrationPhase.COPYING
     copied: float = 0.0
+    page_requests: int = 0
     before: GuestState = GuestState.RUNNING
     stopped_ns: int = 0
     end_ns: int = 0
@@ -79,8 +85,9 @@ class Migrations:
         """Return once the destination holds the guest, stopped."""
         moving = self._moving(source)
         what = f"the migration from {source} did not end"
-        await self._bell.until(lambda: moving.phase in _ENDED, _FINISH_TIMEOUT_S, what)
-        if moving.phase is not MigrationPhase.COMPLETED:
+        over = (*_ENDED, *_POSTCOPY)
+        await self._bell.until(lambda: moving.phase in over, _FINISH_TIMEOUT_S, what)
+        if moving.phase not in (MigrationPhase.COMPLETED, *_POSTCOPY):
             raise LabError(f"the migration from {source} {moving.phase.value}")
         total_ms = (moving.end_ns - moving.begin_ns) / 1e6
         downtime_ms = (moving.end_ns - moving.stopped_ns) / 1e6
@@ -92,13 +99,32 @@ class Migrations:
         moving = self._moving(source)
         if moving.phase in _ENDED:
             raise LabError(f"the migration from {source} is over: it {moving.phase.value}")
+        if moving.phase in _POSTCOPY:
+            raise LabError(f"the migration from {source} is {moving.phase.value}: there is no way back")
         self._break_off(moving, MigrationPhase.CANCELLED)
 
+    def recover(self, source: str) -> None:
+        """Take up an interrupted post-copy again; raises LabError without one, or where the path is cut."""
+        moving = self._moving(source)
+        if moving.phase is not MigrationPhase.INTERRUPTED:
+            raise LabError(f"the migration from {source} is {moving.phase.value}, not interrupted")
+        if self._network.is_cut(source, Path_.MIGRATION):
+            raise LabError(f"the migration from {source} is not taken up again: its path is cut")
+        moving.destination.feed()
+        self._reach(moving, MigrationPhase.POSTCOPY)
+
     def lose_process(self, node: str) -> None:
-        """Take in that the node's process was killed."""
+        """Take in that the node's process was killed; in post-copy the guest never has its memory then."""
         moving = self._movings.get(node)
-        if moving is not None and moving.phase not in _ENDED:
+        if moving is None or moving.phase in _ENDED:
+            return
+        if moving.phase not in _POSTCOPY:
             self._break_off(moving, MigrationPhase.FAILED)
+            return
+        if moving.task is not None:
+            moving.task.cancel()
+        moving.destination.starve()
+        self._reach(moving, MigrationPhase.FAILED)
 
     async def wait(self, node: str, phase: MigrationPhase, timeout_s: float) -> None:
         """Return once the node's last migration is in that phase."""
@@ -111,7 +137,9 @@ class Migrations:
     def progress(self, source: str) -> Progress:
         """Say how far the last migration is."""
         moving = self._movings.get(source)
-        return Progress(moving.phase, moving.copied, 0) if moving else Progress(MigrationPhase.NONE, 0.0, 0)
+        if moving is None:
+            return Progress(MigrationPhase.NONE, 0.0, 0)
+        return Progress(moving.phase, moving.copied, moving.page_requests)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -124,7 +152,7 @@ class Migrations:
     async def _move(self, moving: _Moving) -> None:
         """Copy, stop the guest, let it drain, switch over."""
         source = moving.source
-        if not await self._copied(moving):
+        if moving.mode != "postcopy" and not await self._copied(moving):
             self._break_off(moving, MigrationPhase.FAILED)
             return
         moving.before, moving.stopped_ns = source.state, self._now_ns()
@@ -139,14 +167,23 @@ class Migrations:
         await asyncio.sleep(_SWITCH_S)
         await self._until(moving, lambda: True)
         self._switch_over(moving)
+        if moving.mode == "postcopy":
+            self._reach(moving, MigrationPhase.POSTCOPY)
+            while not await self._copied(moving):
+                self._interrupt(moving)
+                await self._until(moving, lambda: moving.phase is MigrationPhase.POSTCOPY)
+        source.state = GuestState.MIGRATED
+        self._reach(moving, MigrationPhase.COMPLETED)
 
     async def _copied(self, moving: _Moving) -> bool:
-        """Return once the memory is copied, or that the link has been silent for too long."""
+        """Return once the memory is copied, or that the link was reset or has been silent for too long."""
         silent_s = 0.0
         while moving.copied < 1.0:
             await asyncio.sleep(_STEP_S)
             if moving.frozen:
                 continue  # the kernels of both sides acknowledge each other
+            if moving.phase is MigrationPhase.INTERRUPTED:
+                return False
             if self._network.is_cut(moving.source.node, Path_.MIGRATION):
                 silent_s += _STEP_S
                 if silent_s >= GIVES_UP_S:
@@ -154,7 +191,11 @@ class Migrations:
                 continue
             silent_s = 0.0
             most = _UNENDING if moving.mode == "unending" else 1.0
-            takes_s = max(_COPY_S, self._network.stream_s(moving.source.node, self._memory_bytes))
+            at_least_s = _COPY_S
+            if moving.mode == "postcopy":
+                moving.page_requests += moving.destination.state is GuestState.RUNNING
+                at_least_s = self._memory_bytes / _POSTCOPY_BYTES_PER_S
+            takes_s = max(at_least_s, self._network.stream_s(moving.source.node, self._memory_bytes))
             moving.copied = min(moving.copied + _STEP_S / takes_s, most)
         return True
 
@@ -171,9 +212,13 @@ class Migrations:
         guest, requests = source.give_away()
         destination.plug(guest)
         destination.frontend.enter(requests)
-        source.state, destination.state = GuestState.MIGRATED, GuestState.PAUSED
+        destination.state = GuestState.PAUSED
         moving.end_ns = self._now_ns()
-        self._reach(moving, MigrationPhase.COMPLETED)
+
+    def _interrupt(self, moving: _Moving) -> None:
+        """Leave the guest without the rest of its memory: it waits for the first page that it lacks."""
+        moving.destination.starve()
+        self._reach(moving, MigrationPhase.INTERRUPTED)
 
     def _break_off(self, moving: _Moving, phase: MigrationPhase) -> None:
         """End a migration that has not completed: the source goes on as it was, once it is there to learn."""
@@ -193,10 +238,14 @@ class Migrations:
         self._bell.ring()
 
     def _lose_link(self, node: str) -> int:
+        """Reset the node's migration connections, if there are any; return how many migrations had some."""
         moving = self._movings.get(node)
-        if moving is None or moving.phase in _ENDED:
+        if moving is None or moving.phase in (*_ENDED, MigrationPhase.INTERRUPTED):
             return 0
-        self._break_off(moving, MigrationPhase.FAILED)
+        if moving.phase is MigrationPhase.POSTCOPY:
+            self._interrupt(moving)
+        else:
+            self._break_off(moving, MigrationPhase.FAILED)
         return 1
 
     def _now_ns(self) -> int:

@@ -16,9 +16,9 @@ from storage_rig import BOUND_S, Rig, can_connect, free_port, running, until
 from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage import parking
 from jepsen_blk.storage.log import TargetLog
-from jepsen_blk.storage.nbd_wire import Stream
-from jepsen_blk.storage.proxy import Proxy
+from jepsen_blk.storage.proxy import Proxy, Server
 from jepsen_blk.storage.servers import Listen, nbdkit_memory_argv, proxy_argv, qemu_storage_daemon_argv
+from jepsen_blk.storage.wire import Stream
 
 A, B, C = (data_of(3, sequence) for sequence in (1, 2, 3))
 INITIAL = bytes(BLOCK_BYTES)
@@ -236,7 +236,7 @@ def test_a_parked_write_may_stay_longer_than_last_replies_are_waited_for(
         return client
 
     async def scenario() -> None:
-        proxy = Proxy(Listen("127.0.0.1", server), log)
+        proxy = Proxy(Server(Listen("127.0.0.1", server)), log)
         served: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.Task[None]]] = asyncio.Queue()
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from dataclasses import dataclass
+
+from jepsen_blk.storage.wire import Outcome, Reply, Request, Span, Stream, WireError
 
 CMD_READ = 0
 CMD_WRITE = 1
@@ -44,41 +45,40 @@ _CHUNK_DONE = 1
 _CHUNK_ERROR = 1 << 15
 
 
-class WireError(Exception):
-    """The stream is not the protocol that we can follow; the message is one line."""
+class NbdWire:
+    """Implements `Wire` for NBD."""
+
+    def __init__(self) -> None:
+        self._reads: dict[int, int] = {}
+
+    async def open(self, client: Stream, server: Stream) -> bool:
+        """Relay the negotiation."""
+        return await _pass_negotiation(client, server)
+
+    async def read_request(self, reader: asyncio.StreamReader) -> Request:
+        """Read one request with its payload."""
+        head = await reader.readexactly(_REQUEST.size)
+        magic, _, kind, cookie, offset, length = _REQUEST.unpack(head)
+        if magic != _REQUEST_MAGIC or (kind == CMD_WRITE and length > MAX_PAYLOAD_BYTES):
+            raise WireError("the client sent something that is no NBD request")
+        payload = await reader.readexactly(length) if kind == CMD_WRITE else b""
+        if kind == CMD_READ:
+            self._reads[cookie] = length
+        write = Span(offset, length, payload) if kind in (CMD_WRITE, CMD_WRITE_ZEROES) else None
+        return Request(cookie, head + payload, write, farewell=kind == CMD_DISC)
+
+    async def read_reply(self, reader: asyncio.StreamReader) -> Reply:
+        """Read one simple reply or one chunk of a structured one."""
+        reply = await _read_reply(reader, self._reads)
+        if reply.done:
+            self._reads.pop(reply.cookie, None)
+        return reply
+
+    def sent(self, request: Request) -> None:
+        """Nothing of NBD depends on it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """One side of a proxied connection."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-
-@dataclass(frozen=True, slots=True)
-class NbdRequest:
-    """A request of the client; `raw` is all of it, `payload` the data of a write."""
-
-    type: int
-    cookie: int
-    offset: int
-    length: int
-    payload: bytes
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NbdReply:
-    """A reply or a chunk of one; `done` with the last, `failed` when it carries an error."""
-
-    cookie: int
-    done: bool
-    failed: bool
-    raw: bytes
-
-
-async def pass_negotiation(client: Stream, server: Stream) -> bool:
+async def _pass_negotiation(client: Stream, server: Stream) -> bool:
     """Relay the handshake, which is lock-step; return True once both sides are in transmission.
 
     False: the client gave up. Raises WireError for TLS or another protocol, IncompleteReadError when a
@@ -119,33 +119,24 @@ async def _pass_option_replies(client: Stream, server: Stream) -> int:
             return int(kind)
 
 
-async def read_request(reader: asyncio.StreamReader) -> NbdRequest:
-    """Read one request with its payload; raises WireError, IncompleteReadError or ConnectionError."""
-    head = await reader.readexactly(_REQUEST.size)
-    magic, _, kind, cookie, offset, length = _REQUEST.unpack(head)
-    if magic != _REQUEST_MAGIC or (kind == CMD_WRITE and length > MAX_PAYLOAD_BYTES):
-        raise WireError("the client sent something that is no NBD request")
-    payload = await reader.readexactly(length) if kind == CMD_WRITE else b""
-    return NbdRequest(kind, cookie, offset, length, payload, head + payload)
-
-
-async def read_reply(reader: asyncio.StreamReader, reads: dict[int, int]) -> NbdReply:
-    """Read one reply or chunk; `reads` gives the length of each read in flight by its cookie.
-
-    Raises WireError, IncompleteReadError or ConnectionError.
-    """
+async def _read_reply(reader: asyncio.StreamReader, reads: dict[int, int]) -> Reply:
+    """Read one reply or chunk; `reads` gives the length of each read in flight by its cookie."""
     magic_bytes = await reader.readexactly(4)
     magic = int.from_bytes(magic_bytes, "big")
     if magic == _SIMPLE_MAGIC:
         head = magic_bytes + await reader.readexactly(_SIMPLE.size - 4)
         _, error, cookie = _SIMPLE.unpack(head)
         length = 0 if error else reads.get(cookie, 0)
-        return NbdReply(cookie, True, error != 0, head + await reader.readexactly(length))
+        return Reply(cookie, head + await reader.readexactly(length), outcome=_outcome(error != 0))
     if magic == _CHUNK_MAGIC:
         head = magic_bytes + await reader.readexactly(_CHUNK.size - 4)
         _, flags, kind, cookie, length = _CHUNK.unpack(head)
         if length > MAX_PAYLOAD_BYTES:
             raise WireError("the server sent a chunk that is too long")
         raw = head + await reader.readexactly(length)
-        return NbdReply(cookie, bool(flags & _CHUNK_DONE), bool(kind & _CHUNK_ERROR), raw)
+        return Reply(cookie, raw, bool(flags & _CHUNK_DONE), _outcome(bool(kind & _CHUNK_ERROR)))
     raise WireError("the server sent something that is no NBD reply")
+
+
+def _outcome(failed: bool) -> Outcome:
+    return Outcome.ERROR if failed else Outcome.OK

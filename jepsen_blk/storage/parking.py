@@ -16,22 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jepsen_blk.storage.holds import Hold, blocks_of, stamp_of
-from jepsen_blk.storage.nbd_wire import (
-    CMD_DISC,
-    CMD_READ,
-    CMD_WRITE,
-    CMD_WRITE_ZEROES,
-    NbdRequest,
-    Stream,
-    WireError,
-    pass_negotiation,
-    read_reply,
-    read_request,
-)
+from jepsen_blk.storage.wire import Outcome, Reply, Request, Stream, Wire, WireError
 
 LAST_REPLIES_S = 30.0
 """How long a server may take to answer what a dead client had sent, before its connection is closed."""
 _MAX_PARKED_BYTES = 64 << 20
+_NO_REPLY = "the server's connection ended before its reply"
 _GONE = (asyncio.IncompleteReadError, OSError)
 _LEFT = (*_GONE, type(None))
 """How reading from a client ends when it dies, and (None) when it says goodbye."""
@@ -69,7 +59,7 @@ class Ledger(Protocol):
     def arrived(self, write: ProxiedWrite) -> None:
         """Note a write; a hold that catches it is set in `write.hold`."""
 
-    def ended(self, write: ProxiedWrite, *, failed: bool, why: str) -> None:
+    def ended(self, write: ProxiedWrite, outcome: Outcome, why: str) -> None:
         """Note a reply, or the end of hope for one."""
 
     def left(self, writes: Iterable[ProxiedWrite]) -> None:
@@ -78,33 +68,40 @@ class Ledger(Protocol):
     def next_id(self) -> int:
         """Return a fresh id for a write."""
 
+    async def opened(self, connection: ParkedConnection) -> None:
+        """Do what has to be done on a new connection before the client's first request."""
+
 
 class ParkedConnection:
     """Relays between a client and the server, parking and delivering as the holds say."""
 
-    def __init__(self, node: str, client: Stream, server: Stream, ledger: Ledger) -> None:
-        self._node = node
+    def __init__(self, node: str, client: Stream, server: Stream, wire: Wire, ledger: Ledger) -> None:
+        self.node = node
+        self.wire = wire
         self._client = client
         self._server = server
         self._ledger = ledger
-        self._reads: dict[int, int] = {}
         self._writes: dict[int, ProxiedWrite] = {}
-        self._parked: deque[tuple[NbdRequest, ProxiedWrite | None]] = deque()
+        self._parked: deque[tuple[Request, ProxiedWrite | None]] = deque()
         self._parked_bytes = 0
-        self._failed: set[int] = set()
+        self._failed: dict[int, Reply] = {}
+        self._own: dict[int, asyncio.Future[Reply]] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Relay until both sides are done; raises WireError when the stream cannot be followed."""
         try:
-            if not await pass_negotiation(self._client, self._server):
+            if not await self.wire.open(self._client, self._server):
                 return
             await self._transmit()
         except _GONE:
             return
         finally:
             for write in self._writes.values():
-                self._ledger.ended(write, failed=True, why="the server's connection ended before its reply")
+                self._ledger.ended(write, Outcome.ERROR, _NO_REPLY)
+            for answer in self._own.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionError(_NO_REPLY))
             self._client.writer.close()
             self._server.writer.close()
 
@@ -118,8 +115,25 @@ class ParkedConnection:
             self._parked_bytes -= len(request.raw)
             if write is not None:
                 write.delivered = True
-            self._server.writer.write(request.raw)
+            self._send(request)
         self._changed.set()
+
+    async def execute(self, request: Request) -> Reply:
+        """Send a request of our own on the client's connection; its answer is not passed on.
+
+        Raises ConnectionError when the server's side ends before it.
+        """
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._own[request.cookie] = answer
+        self._send(request)
+        try:
+            return await answer
+        finally:
+            del self._own[request.cookie]
+
+    def _send(self, request: Request) -> None:
+        self.wire.sent(request)
+        self._server.writer.write(request.raw)
 
     async def _transmit(self) -> None:
         replies = asyncio.create_task(self._pass_replies())
@@ -153,31 +167,30 @@ class ParkedConnection:
         change.cancel()
 
     async def _pass_requests(self) -> None:
+        await self._ledger.opened(self)
         while True:
-            request = await read_request(self._client.reader)
-            if request.type == CMD_DISC:
+            request = await self.wire.read_request(self._client.reader)
+            if request.farewell:
                 return  # passed on, it would let the server forget what it has not answered yet
             write = self._note(request)
             if self._parked or (write is not None and write.hold is not None):
                 await self._park(request, write)
             else:
-                self._server.writer.write(request.raw)
+                self._send(request)
                 await self._server.writer.drain()
 
-    def _note(self, request: NbdRequest) -> ProxiedWrite | None:
-        if request.type == CMD_READ:
-            self._reads[request.cookie] = request.length
+    def _note(self, request: Request) -> ProxiedWrite | None:
+        span = request.write
+        if span is None:
             return None
-        if request.type not in (CMD_WRITE, CMD_WRITE_ZEROES):
-            return None
-        value, process = stamp_of(request.payload) if request.type == CMD_WRITE else (0, -1)
-        blocks = blocks_of(request.offset, request.length)
-        write = ProxiedWrite(self._ledger.next_id(), self._node, blocks, value, process, time.monotonic_ns())
+        value, process = stamp_of(span.payload)
+        blocks = blocks_of(span.offset, span.length)
+        write = ProxiedWrite(self._ledger.next_id(), self.node, blocks, value, process, time.monotonic_ns())
         self._writes[request.cookie] = write
         self._ledger.arrived(write)
         return write
 
-    async def _park(self, request: NbdRequest, write: ProxiedWrite | None) -> None:
+    async def _park(self, request: Request, write: ProxiedWrite | None) -> None:
         if write is not None:
             write.parked = True
             write.delivered = False
@@ -190,20 +203,24 @@ class ParkedConnection:
     async def _pass_replies(self) -> None:
         client = self._client.writer
         while True:
-            reply = await read_reply(self._server.reader, self._reads)
+            reply = await self.wire.read_reply(self._server.reader)
+            own = self._own.get(reply.cookie)
+            if own is not None:
+                if not own.done():
+                    own.set_result(reply)
+                continue
             # A dead client does not stop the replies from being read: they tell when a write landed.
             if not client.is_closing():
                 client.write(reply.raw)
                 with contextlib.suppress(*_GONE):
                     await client.drain()
-            write = self._writes.get(reply.cookie)
-            if write is not None and reply.failed:
-                self._failed.add(reply.cookie)
-            if not reply.done:
-                continue
-            self._reads.pop(reply.cookie, None)
-            if write is not None:
-                del self._writes[reply.cookie]
-                self._ledger.ended(write, failed=reply.cookie in self._failed, why="")
-                self._failed.discard(reply.cookie)
-                self._changed.set()
+            if reply.cookie in self._writes:
+                self._note_reply(reply)
+
+    def _note_reply(self, reply: Reply) -> None:
+        if reply.outcome is not Outcome.OK:
+            self._failed[reply.cookie] = reply
+        if reply.done:
+            last = self._failed.pop(reply.cookie, reply)
+            self._ledger.ended(self._writes.pop(reply.cookie), last.outcome, last.why)
+            self._changed.set()

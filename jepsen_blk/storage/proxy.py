@@ -4,7 +4,8 @@
         --server 127.0.0.1:10809 --control proxy.sock --log target.jsonl
 
 Each node has a port of its own, which is how the proxy knows it. The proxy answers the control
-protocol of the policy target, except for fencing and misbehaviours, which a stock server has not.
+protocol of the policy target, except for misbehaviours, and for fencing unless `--reserve` has it done by
+the target's persistent reservations.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jepsen_blk.errors import EXIT_INTERNAL, LabError
 from jepsen_blk.storage.holds import HoldBook, HoldError
+from jepsen_blk.storage.iscsi_wire import IscsiWire
 from jepsen_blk.storage.log import TargetLog, WriteLine
-from jepsen_blk.storage.nbd_wire import Stream, WireError
+from jepsen_blk.storage.nbd_wire import NbdWire
 from jepsen_blk.storage.parking import ParkedConnection, ProxiedWrite
 from jepsen_blk.storage.reissues import Reissues
 from jepsen_blk.storage.requests import MAX_REQUEST_BYTES, RequestError, ok, parse_request, refused
+from jepsen_blk.storage.reservations import ReservationError, Reservations
 from jepsen_blk.storage.servers import Listen
 from jepsen_blk.storage.sightings import Sighting, Sightings
+from jepsen_blk.storage.wire import Outcome, Stream, Wire, WireError
 
 _log = logging.getLogger("jepsen_blk.storage.proxy")
 _CONNECT_TIMEOUT_S = 5.0
@@ -37,13 +42,27 @@ _REQUEST_TIMEOUT_S = 5.0
 _STREAM_BYTES = 1 << 20
 _CLIENT_BUFFER_BYTES = 8 << 20
 """Replies kept for a client that does not read, before replies of the server are left unread."""
+_WIRES: dict[str, Callable[[], Wire]] = {"nbd": NbdWire, "iscsi": IscsiWire}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server behind the proxy, what it speaks, and whether it is to keep nodes out by reservations."""
+
+    address: Listen | Path
+    protocol: str = "nbd"
+    reserve: bool = False
+
+    def __str__(self) -> str:
+        return str(self.address)
 
 
 class Proxy:
     """All connections of all nodes, their writes and holds; implements the ledger of `parking`."""
 
-    def __init__(self, server: Listen | Path, log: TargetLog) -> None:
+    def __init__(self, server: Server, log: TargetLog) -> None:
         self._server = server
+        self._reservations = Reservations() if server.reserve else None
         self._target_log = log
         self._holds = HoldBook()
         self._reissues = Reissues()
@@ -94,12 +113,12 @@ class Proxy:
         )
         self._notify()
 
-    def ended(self, write: ProxiedWrite, *, failed: bool, why: str) -> None:
+    def ended(self, write: ProxiedWrite, outcome: Outcome, why: str) -> None:
         """Log the write and wake whoever waits for it."""
         done_ns = time.monotonic_ns()
         del self._in_flight[write.id]
         self._reissues.ended(write.value)
-        self._counts["error" if failed else "ok"] += 1
+        self._counts[outcome] += 1
         self._target_log.write(
             WriteLine(
                 write.id,
@@ -108,19 +127,19 @@ class Proxy:
                 write.value,
                 write.process,
                 write.received_ns,
-                None if failed else done_ns,
+                done_ns if outcome is Outcome.OK else None,
                 done_ns,
-                "park" if write.parked else "apply",
-                "error" if failed else "ok",
+                "park" if write.parked else "refuse" if outcome is Outcome.REFUSED else "apply",
+                outcome,
                 why,
             )
         )
-        if failed:
+        if outcome is not Outcome.OK:
             self._reissues.expect(write.value)
         if write.hold is not None:
             write.hold.landed = True
             self._target_log.flush()
-        elif not failed:
+        elif outcome is Outcome.OK:
             self._holds.completed(write.node, write.blocks)
         self._notify()
 
@@ -128,6 +147,11 @@ class Proxy:
         """Note that these may be sent again: their client left without having heard of them."""
         for write in writes:
             self._reissues.expect(write.value)
+
+    async def opened(self, connection: ParkedConnection) -> None:
+        """Have the session registered where reservations are used."""
+        if self._reservations is not None and isinstance(connection.wire, IscsiWire):
+            await self._reservations.opened(connection, connection.wire)
 
     async def serve(self, node: str, client: Stream) -> None:
         """Relay one connection of `node` until it is done."""
@@ -140,7 +164,7 @@ class Proxy:
             return
         self._target_log.event("connect", node=node, time=time.monotonic_ns())
         client.writer.transport.set_write_buffer_limits(high=_CLIENT_BUFFER_BYTES)
-        connection = ParkedConnection(node, client, server, self)
+        connection = ParkedConnection(node, client, server, _WIRES[self._server.protocol](), self)
         self._connections.add(connection)
         try:
             await connection.run()
@@ -148,14 +172,15 @@ class Proxy:
             _log.error("%s: %s", node, error)
         finally:
             self._connections.discard(connection)
+            if self._reservations is not None:
+                self._reservations.closed(connection)
             self._target_log.event("disconnect", node=node, time=time.monotonic_ns())
 
     async def _connect(self) -> Stream:
-        if isinstance(self._server, Path):
-            return Stream(*await asyncio.open_unix_connection(self._server, limit=_STREAM_BYTES))
-        return Stream(
-            *await asyncio.open_connection(self._server.host, self._server.port, limit=_STREAM_BYTES)
-        )
+        address = self._server.address
+        if isinstance(address, Path):
+            return Stream(*await asyncio.open_unix_connection(address, limit=_STREAM_BYTES))
+        return Stream(*await asyncio.open_connection(address.host, address.port, limit=_STREAM_BYTES))
 
     # What the control socket asks.
 
@@ -174,6 +199,8 @@ class Proxy:
             "unfence": self._unfence,
             "stats": self._stats,
         }
+        if self._reservations is not None:
+            handlers |= {"fence": self._fence}
         try:
             request = parse_request(line)
             handler = handlers.get(request.do)
@@ -181,7 +208,7 @@ class Proxy:
                 what = "misbehaviours" if "behave" in request.do else "fencing"
                 return refused(f"the stock server has no {what}")
             return ok(**await handler(**request.fields))
-        except (RequestError, HoldError) as error:
+        except (RequestError, HoldError, ReservationError, ConnectionError) as error:
             return refused(str(error))
         except TimeoutError:
             return refused("timeout")
@@ -231,18 +258,27 @@ class Proxy:
             self._sightings.end(sighting)
         return {"writes": sighting.seen}
 
+    async def _fence(self, node: str, abort: bool) -> dict[str, Any]:
+        if self._reservations is not None:
+            await self._reservations.fence(node, abort=abort)
+            self._target_log.event("fence", node=node, abort=abort, time=time.monotonic_ns())
+        return {}
+
     async def _unfence(self, node: str) -> dict[str, Any]:
+        if self._reservations is not None:
+            await self._reservations.unfence(node)
+            self._target_log.event("unfence", node=node, time=time.monotonic_ns())
         return {}
 
     async def _stats(self) -> dict[str, Any]:
         return {
             "stats": {
                 "received": self._received,
-                "applied": self._counts["ok"],
+                "applied": self._counts[Outcome.OK],
                 "ignored": 0,
-                "refused": 0,
+                "refused": self._counts[Outcome.REFUSED],
                 "aborted": 0,
-                "errors": self._counts["error"],
+                "errors": self._counts[Outcome.ERROR],
                 "held": self._counts["held"],
                 "in_flight": len(self._in_flight),
             }
@@ -264,7 +300,7 @@ class Proxy:
             event.set()
 
 
-async def run_proxy(listens: dict[str, Listen], server: Listen | Path, control: Path, log_path: Path) -> None:
+async def run_proxy(listens: dict[str, Listen], server: Server, control: Path, log_path: Path) -> None:
     """Serve until SIGTERM or SIGINT; raises LabError when an address cannot be listened on."""
     log = TargetLog(log_path)
     log.start()
@@ -336,12 +372,15 @@ def main() -> int:
         "--listen", type=_node_address, action="append", required=True, metavar="NODE=ADDR:PORT"
     )
     parser.add_argument("--server", type=_server_address, required=True, metavar="ADDR:PORT|unix:PATH")
+    parser.add_argument("--protocol", choices=_WIRES, default="nbd")
+    parser.add_argument("--reserve", action="store_true", help="fence by persistent reservations (iscsi)")
     parser.add_argument("--control", type=Path, required=True, metavar="SOCKET")
     parser.add_argument("--log", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     try:
-        asyncio.run(run_proxy(dict(options.listen), options.server, options.control, options.log))
+        server = Server(options.server, options.protocol, options.reserve)
+        asyncio.run(run_proxy(dict(options.listen), server, options.control, options.log))
     except LabError as error:
         _log.error("%s", error)
         return EXIT_INTERNAL

@@ -21,6 +21,8 @@ PLUGIN = Path(__file__).resolve().parent / "target" / "plugin.py"
 _THREADS = ["-t", "256"]
 """nbdkit's 16 threads a connection would let 16 held writes freeze the rest."""
 _POLL_S = 0.02
+TGT_TARGET = "iqn.2006-08.org.jepsen-blk:disk"
+_TGT_TARGET_ID = ["--tid", "1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,49 @@ def qemu_storage_daemon_argv(listen: Listen, image: Path, nodes: Sequence[str], 
     return argv
 
 
-def proxy_argv(listens: Mapping[str, Listen], server: Listen | Path, control: Path, log: Path) -> list[str]:
-    """Start the holding proxy: one listening address a node name, in front of `server`."""
+def tgtd_argv(listen: Listen, socket: Path) -> list[str]:
+    """Start stock tgtd, which offers nothing until `tgtd_setup` has told it to; `socket` is its control.
+
+    It keeps its reservations in memory.
+    """
+    return [*_tgt(socket), "tgtd", "-f", "--iscsi", f"portal={listen}"]
+
+
+def tgtd_setup(socket: Path, image: Path) -> list[list[str]]:
+    """Have tgtd offer the raw file `image` as unit 1 of its one target, to any initiator."""
+    target, unit = (["--mode", mode, *_TGT_TARGET_ID] for mode in ("target", "logicalunit"))
+    steps = (
+        [*target, "--op", "new", "--targetname", TGT_TARGET],
+        [*unit, "--op", "new", "--lun", "1", "--backing-store", str(image)],
+        [*target, "--op", "bind", "--initiator-address", "ALL"],
+    )
+    return [[*_tgt(socket), "tgtadm", "--lld", "iscsi", *step] for step in steps]
+
+
+def initiator_name(node: str) -> str:
+    """Return the iSCSI name of the node's hypervisor."""
+    return f"iqn.2006-08.org.jepsen-blk:{node}"
+
+
+def proxy_argv(
+    listens: Mapping[str, Listen],
+    server: Listen | Path,
+    control: Path,
+    log: Path,
+    *,
+    iscsi: bool = False,
+    reserve: bool = False,
+) -> list[str]:
+    """Start the holding proxy: one listening address a node name, in front of `server`.
+
+    With `reserve` it has nodes fenced by an `iscsi` server's persistent reservations.
+    """
     argv = [sys.executable, "-m", "jepsen_blk.storage.proxy"]
     for node, listen in listens.items():
         argv += ["--listen", f"{node}={listen}"]
     address = f"unix:{server}" if isinstance(server, Path) else str(server)
-    return [*argv, "--server", address, "--control", str(control), "--log", str(log)]
+    how = [*(["--protocol", "iscsi"] if iscsi else []), *(["--reserve"] if reserve else [])]
+    return [*argv, "--server", address, *how, "--control", str(control), "--log", str(log)]
 
 
 async def wait_listening(probe: Callable[[], Awaitable[bool]], what: str, timeout_s: float) -> None:
@@ -119,6 +157,10 @@ async def wait_listening(probe: Callable[[], Awaitable[bool]], what: str, timeou
                 await asyncio.sleep(_POLL_S)
     except TimeoutError as error:
         raise LabError(f"{what} does not listen after {timeout_s:g} s; see its log") from error
+
+
+def _tgt(socket: Path) -> list[str]:
+    return ["env", f"TGT_IPC_SOCKET={socket}"]
 
 
 def _nbdkit(listen: Listen) -> list[str]:

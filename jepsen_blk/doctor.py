@@ -22,6 +22,7 @@ from rich.table import Table
 from jepsen_blk.errors import UserError
 from jepsen_blk.lab.local.accelerator import probe
 from jepsen_blk.lab.local.packages import cache_dir
+from jepsen_blk.lab.local.tgt import ISCSI_PACKAGE, TGT_PACKAGE, has_iscsi_driver
 
 PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -39,6 +40,7 @@ PACKAGES = {
 PLUGIN = "nbdkit's Python plugin"
 PLUGIN_PACKAGE = "nbdkit-plugin-python"
 OPTIONAL = {
+    "tgtd": (TGT_PACKAGE, "storage.kind = tgt"),
     "fio": ("fio", "make bench"),
     "chromium": ("chromium", "make test"),
     "qemu-io": ("qemu-utils", "make test"),
@@ -140,6 +142,7 @@ def examine() -> list[Check]:
         *_disks(),
         _accelerator(),
         *(_command(command, package, wanted_by) for command, (package, wanted_by) in OPTIONAL.items()),
+        _iscsi_driver(),
     ]
 
 
@@ -216,6 +219,14 @@ def _plugin() -> Check:
     if done.ok:
         return Check(PLUGIN, True, "loads")
     return Check(PLUGIN, False, done.said, install_line(["nbdkit", PLUGIN_PACKAGE]))
+
+
+def _iscsi_driver() -> Check:
+    name = "QEMU's iSCSI driver"
+    if has_iscsi_driver():
+        return Check(name, True, "loads", optional=True)
+    detail = "not found; `storage.kind = tgt` uses it"
+    return Check(name, False, detail, install_line([ISCSI_PACKAGE]), optional=True)
 
 
 def _namespaces() -> Check:

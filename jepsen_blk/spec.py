@@ -46,6 +46,8 @@ _FENCING = (
     HandoffPolicy.EPOCH,
     HandoffPolicy.SINGLE_WRITER,
 )
+RESERVING = (HandoffPolicy.PREEMPT, HandoffPolicy.PREEMPT_ABORT)
+"""What the persistent reservations of a SCSI target can do."""
 _OF_POLICY = ("conflict", "backing", "flush", "cache", "ignore_flush")
 """What only the policy target can be told to be."""
 _FLUSH_FRACTION = 0.02
@@ -88,7 +90,7 @@ class GuestSpec(Table):
 class StorageSpec(Table):
     """The shared storage under test."""
 
-    kind: Literal["policy", "nbdkit-memory", "qemu-storage-daemon"] = "policy"
+    kind: Literal["policy", "nbdkit-memory", "qemu-storage-daemon", "tgt"] = "policy"
     conflict: ConflictModel = ConflictModel.ARRIVAL_ORDER
     write_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 2.0
     """Each write takes this long at least and twice as long at most."""
@@ -102,7 +104,8 @@ class StorageSpec(Table):
     @property
     def outlives_server(self) -> bool:
         """Tell whether its content is not lost with its server."""
-        return self.kind == "qemu-storage-daemon" or self.backing is not None or self.cache == "volatile"
+        in_file = self.kind in ("qemu-storage-daemon", "tgt")
+        return in_file or self.backing is not None or self.cache == "volatile"
 
     @model_validator(mode="after")
     def _stock_has_no_policy(self) -> StorageSpec:
@@ -216,11 +219,22 @@ class Spec(Table):
 
     @model_validator(mode="after")
     def _stock_has_no_fencing(self) -> Spec:
-        if self.storage.kind != "policy" and self.handoff.policy in _FENCING:
-            usable = ", ".join(policy for policy in HandoffPolicy if policy not in _FENCING)
+        fencing = {"policy": _FENCING, "tgt": RESERVING}.get(self.storage.kind, ())
+        lacking = [policy for policy in _FENCING if policy not in fencing]
+        if self.handoff.policy in lacking:
+            usable = ", ".join(policy for policy in HandoffPolicy if policy not in lacking)
             raise ValueError(
                 f"handoff.policy {self.handoff.policy.value!r} needs a storage that can fence; "
                 f"{self.storage.kind} can be used with {usable}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _initiator_reconnects(self) -> Spec:
+        if self.storage.kind == "tgt" and self.guest.reconnect_delay_s:
+            raise ValueError(
+                "guest.reconnect_delay_s cannot be set for storage.kind 'tgt': QEMU's iSCSI initiator "
+                "logs in again for ever; leave it out"
             )
         return self
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
 from nemesis.fault import Stage, require_standstill
@@ -25,7 +27,8 @@ async def cut_off(stage: Stage) -> str:
     if not tries_s:
         return await stopped_by(stage, "EIO")
     await require_standstill(stage)
-    return f"nothing of its guest completes, and its hypervisor tries for {tries_s:g} s to connect again"
+    time = "for ever" if math.isinf(tries_s) else f"for {tries_s:g} s"
+    return f"nothing of its guest completes, and its hypervisor tries {time} to connect again"
 
 
 async def given_up(stage: Stage) -> str:

@@ -29,7 +29,7 @@ class HeldBytes:
     """Park the bytes of a write in the network and deliver them after their connection has died."""
 
     name: ClassVar[str] = "held-bytes"
-    needs: ClassVar[str] = "storage.kind 'nbdkit-memory' or 'qemu-storage-daemon'"
+    needs: ClassVar[str] = "storage.kind 'nbdkit-memory', 'qemu-storage-daemon' or 'tgt'"
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     duration_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
@@ -43,7 +43,7 @@ class HeldBytes:
         if storage.kind == "policy":
             raise SpecError(
                 f"nemesis {self.name}: not offered by storage.kind 'policy', which has no proxy before it; "
-                "use kind 'nbdkit-memory' or 'qemu-storage-daemon', or the fault hold"
+                "use kind 'nbdkit-memory', 'qemu-storage-daemon' or 'tgt', or the fault hold"
             )
 
     def upsets(self) -> frozenset[Ground]:

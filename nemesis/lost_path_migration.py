@@ -24,8 +24,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from jepsen_blk.errors import LabError
+from jepsen_blk.errors import LabError, SpecError
 from jepsen_blk.lab.seams import GuestState
+from jepsen_blk.spec import StorageSpec
 from nemesis.fault import NotProven, Stage, let_run
 from nemesis.guest_disk import given_up
 from nemesis.hold import Hold, hot_blocks
@@ -43,6 +44,7 @@ class LostPathMigration:
     """Hold, cut, migrate, overwrite, release."""
 
     name: ClassVar[str] = "lost-path-migration"
+    needs: ClassVar[str] = "heal_before_migration = true for storage.kind 'tgt'"
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     hold_max_s: Annotated[float, Field(gt=0, le=3600)] = 3.0
@@ -52,6 +54,14 @@ class LostPathMigration:
     _hold: Hold = field(default_factory=Hold, init=False, repr=False)
     _loss: PathLoss = field(default_factory=PathLoss, init=False, repr=False)
     _quiesced: bool = field(default=False, init=False, repr=False)
+
+    def check_storage(self, storage: StorageSpec) -> None:
+        """A hypervisor that never gives up a lost path moves its guest only once that is healed."""
+        if storage.kind == "tgt" and not self.heal_before_migration:
+            raise SpecError(
+                f"nemesis {self.name}: not offered by storage.kind 'tgt' with a path that stays lost: QEMU's "
+                "iSCSI initiator tries for ever, and keeps the guest from moving; set heal_before_migration = true"
+            )
 
     def upsets(self) -> frozenset[Ground]:
         """It cuts the storage path and moves the guest."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.local.migration import MANNERS, MigrationRun
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
-from jepsen_blk.lab.local.qemu import Machine, Qemu, nbd_disk
+from jepsen_blk.lab.local.qemu import Machine, Qemu
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState, Migration, MigrationPhase, Network, Progress
 
@@ -49,9 +49,10 @@ class Place:
 
     node: LocalNode
     migration_address: str
-    storage_host: str
-    storage_port: int
-    export: str
+    disk: Sequence[str]
+    """What QEMU is told of its disk."""
+    reconnects_s: float
+    """How long its client then tries to reach the storage again."""
 
 
 class QemuHypervisor:
@@ -209,8 +210,8 @@ class QemuHypervisor:
         )
 
     def reconnects_s(self) -> float:
-        """Tell what QEMU's NBD client was told."""
-        return float(self._machine.reconnect_delay_s)
+        """Tell what QEMU's NBD client was told; its iSCSI initiator never gives up."""
+        return max(place.reconnects_s for place in self._places.values())
 
     def requeues(self) -> bool:
         """QEMU drains its disks before the switch-over."""
@@ -268,9 +269,7 @@ class QemuHypervisor:
     async def _launch(self, node: str, extra: list[str], fds: tuple[int, ...] = ()) -> Qemu:
         place = self._places[node]
         agent = self._namespaces.inner_run_dir / f"agent-{node}.sock"
-        delay_s = self._machine.reconnect_delay_s
-        disk = nbd_disk(place.storage_host, place.storage_port, place.export, delay_s)
-        argv = self._machine.argv(node, agent, self._logs / f"console-{node}.log", disk)
+        argv = self._machine.argv(node, agent, self._logs / f"console-{node}.log", place.disk)
         self._qemus[node] = await Qemu.start(
             place.node,
             [*argv, *extra],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,10 @@ from jepsen_blk.lab.local.environment import describe_environment, first_line
 from jepsen_blk.lab.local.hypervisor import Place, QemuHypervisor
 from jepsen_blk.lab.local.image import ensure_image
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
-from jepsen_blk.lab.local.qemu import BINARY, Machine
+from jepsen_blk.lab.local.qemu import BINARY, Machine, iscsi_disk, nbd_disk
 from jepsen_blk.lab.local.snapshot import ensure_snapshot
 from jepsen_blk.lab.local.storage_node import LocalStorage, start_storage, storage_ports
+from jepsen_blk.lab.local.tgt import require_tgt
 from jepsen_blk.lab.network import CommandNetwork, End, Route, why_not
 from jepsen_blk.lab.paths import Impairment, Path_
 from jepsen_blk.lab.seams import GuestStream
@@ -127,6 +129,8 @@ class LocalLab:
 
 async def prepare_local_lab(spec: Spec) -> PreparedLocalLab:
     """Make the image and the pre-booted state ready; raises UserError for what this machine lacks."""
+    if spec.storage.kind == "tgt":
+        await asyncio.to_thread(require_tgt)
     if spec.storage.backing is not None:
         refuse_used_device(spec.storage.backing, spec.size_bytes)
     accelerator = await asyncio.to_thread(choose, spec.guest.accelerator)
@@ -137,11 +141,12 @@ async def prepare_local_lab(spec: Spec) -> PreparedLocalLab:
         spec.guest.memory_mb,
         spec.guest.disk_errors,
         write_cache=spec.storage.cache == "volatile",
-        reconnect_delay_s=spec.guest.reconnect_delay_s,
     )
     version = await first_line(BINARY, "--version")
     snapshot = await ensure_snapshot(machine, spec.size_bytes, version)
     environment = await describe_environment(machine, version, accelerator.why)
+    if spec.storage.kind == "tgt":
+        environment["tgtd"] = await first_line("tgtd", "--version")
     return PreparedLocalLab(spec, machine, snapshot, environment)
 
 
@@ -155,7 +160,7 @@ async def _build(
     nodes = await make_nodes(namespaces)
     ports = storage_ports(prepared.spec.storage.kind)
     network = CommandNetwork(_routes(nodes, ports))
-    places = {name: _place(nodes[name], ports[name]) for name in GUEST_NODES}
+    places = {name: _place(prepared.spec, nodes[name], ports[name]) for name in GUEST_NODES}
     hypervisor = QemuHypervisor(
         prepared.machine, prepared.snapshot, places, namespaces, network, logs, stream.attach
     )
@@ -213,6 +218,9 @@ def _routes(nodes: dict[str, LocalNode], ports: dict[str, int]) -> dict[tuple[st
     return routes
 
 
-def _place(node: LocalNode, port: int) -> Place:
+def _place(spec: Spec, node: LocalNode, port: int) -> Place:
     address = f"{_NETWORKS[Path_.MIGRATION]}.{_HOSTS[node.name]}"
-    return Place(node, address, STORAGE_ADDRESS, port, node.name)
+    if spec.storage.kind == "tgt":
+        return Place(node, address, iscsi_disk(STORAGE_ADDRESS, port, node.name), math.inf)
+    delay_s = spec.guest.reconnect_delay_s
+    return Place(node, address, nbd_disk(STORAGE_ADDRESS, port, node.name, delay_s), delay_s)

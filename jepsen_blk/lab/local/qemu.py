@@ -21,6 +21,7 @@ from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.local.image import GuestImage
 from jepsen_blk.lab.local.namespaces import LocalNode, LocalProcess
+from jepsen_blk.storage.servers import TGT_TARGET, initiator_name
 
 BINARY = "qemu-system-x86_64"
 _CONNECT_TIMEOUT_S = 15.0
@@ -56,7 +57,6 @@ class Machine:
     write_cache: bool = False
     """Whether the guest sees a disk with a volatile cache, and flushes it; if not, its writes carry FUA where
     the storage has that."""
-    reconnect_delay_s: int = 0
 
     def argv(self, name: str, agent_socket: Path, console: Path, disk: Sequence[str]) -> list[str]:
         """Build QEMU's command line; `disk` is the -blockdev of node name "disk"."""
@@ -234,6 +234,13 @@ def nbd_disk(host: str, port: int, export: str, reconnect_delay_s: int) -> list[
     server = f"server.type=inet,server.host={host},server.port={port},server.keep-alive=on"
     disk = f"driver=nbd,node-name=disk,export={export},cache.direct=on,{server}"
     return ["-blockdev", f"{disk},reconnect-delay={reconnect_delay_s}"]
+
+
+def iscsi_disk(host: str, port: int, node: str) -> list[str]:
+    """The disk as a unit of an iSCSI target: QEMU's own initiator, which logs in again for ever."""
+    portal = f"transport=tcp,portal={host}:{port},target={TGT_TARGET},lun=1"
+    disk = f"driver=iscsi,node-name=disk,header-digest=none,cache.direct=on,{portal}"
+    return ["-blockdev", f"{disk},initiator-name={initiator_name(node)}"]
 
 
 def null_disk(size_bytes: int) -> list[str]:

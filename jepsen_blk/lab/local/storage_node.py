@@ -12,7 +12,7 @@ from typing import Literal
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.local.namespaces import LocalNode, LocalProcess, Namespaces
-from jepsen_blk.spec import Spec
+from jepsen_blk.spec import RESERVING, Spec
 from jepsen_blk.storage.control import StorageControl
 from jepsen_blk.storage.servers import (
     Listen,
@@ -21,6 +21,8 @@ from jepsen_blk.storage.servers import (
     policy_target_argv,
     proxy_argv,
     qemu_storage_daemon_argv,
+    tgtd_argv,
+    tgtd_setup,
     wait_listening,
 )
 from jepsen_blk.storage.target.cache import lose_cache, unflushed
@@ -30,8 +32,9 @@ _POLICY_PORT = 10809
 _PROXY_PORTS = {"x": 10811, "y": 10812}
 _STOCK = Listen("127.0.0.1", 10810)
 _READY_TIMEOUT_S = 10.0
+_KEPT_IN_FILE = ("qemu-storage-daemon", "tgt")
 
-Kind = Literal["policy", "nbdkit-memory", "qemu-storage-daemon"]
+Kind = Literal["policy", "nbdkit-memory", "qemu-storage-daemon", "tgt"]
 
 
 def storage_ports(kind: Kind) -> dict[str, int]:
@@ -91,7 +94,7 @@ async def start_storage(
     """Start the servers, their logs in `run_dir`, and return them once they answer."""
     inner, log = namespaces.inner_run_dir, run_dir / "target.jsonl"
     listens = {name: Listen(address, port) for name, port in storage_ports(spec.storage.kind).items()}
-    if spec.storage.kind == "qemu-storage-daemon":
+    if spec.storage.kind in _KEPT_IN_FILE:
         with _image(namespaces.run_dir).open("wb") as file:
             file.truncate(spec.size_bytes)
 
@@ -105,7 +108,14 @@ async def start_storage(
         else:
             stock_log = run_dir / "logs/stock-server.log"
             processes.append(await _start_stock(spec, node, namespaces, stock_log))
-            argv = proxy_argv(listens, _STOCK, _control(inner), log)
+            argv = proxy_argv(
+                listens,
+                _STOCK,
+                _control(inner),
+                log,
+                iscsi=spec.storage.kind == "tgt",
+                reserve=spec.storage.kind == "tgt" and spec.handoff.policy in RESERVING,
+            )
         processes.append(await node.start(argv, log=run_dir / "logs/storage.log"))
         return processes
 
@@ -141,6 +151,10 @@ def _monitor(run_dir: Path) -> Path:
     return run_dir / "storage-qmp.sock"
 
 
+def _tgt_socket(run_dir: Path) -> Path:
+    return run_dir / "tgt"
+
+
 def _image(run_dir: Path) -> Path:
     return run_dir / "disk.img"
 
@@ -150,10 +164,12 @@ def _cache(run_dir: Path) -> Path:
 
 
 async def _start_stock(spec: Spec, node: LocalNode, namespaces: Namespaces, log: Path) -> LocalProcess:
+    inner = namespaces.inner_run_dir
     if spec.storage.kind == "nbdkit-memory":
         argv = nbdkit_memory_argv(_STOCK, spec.size_bytes)
+    elif spec.storage.kind == "tgt":
+        argv = tgtd_argv(_STOCK, _tgt_socket(inner))
     else:
-        inner = namespaces.inner_run_dir
         argv = qemu_storage_daemon_argv(_STOCK, _image(inner), tuple(_PROXY_PORTS), _monitor(inner))
     process = await node.start(argv, log=log)
 
@@ -167,6 +183,9 @@ async def _start_stock(spec: Spec, node: LocalNode, namespaces: Namespaces, log:
         return True
 
     await wait_listening(listening, spec.storage.kind, _READY_TIMEOUT_S)
+    if spec.storage.kind == "tgt":
+        for step in tgtd_setup(_tgt_socket(inner), _image(inner)):
+            await node.run(step)
     return process
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from iscsi_client import CHECK_CONDITION, GOOD, RESERVATION_CONFLICT, IscsiClient
 from nbd_client import data_of
+from server_hold import held_in_server
 from storage_rig import BOUND_S, Rig, can_connect, free_port, running, until
 
 from jepsen_blk.stamp import BLOCK_BYTES
@@ -182,25 +181,25 @@ def test_tgt_has_no_preempt_and_abort_and_the_node_writes_on(reserving: Target) 
 
 def test_what_tgt_has_accepted_lands_after_a_preempt(reserving: Target) -> None:
     x, y = reserving.client("x"), reserving.client("y")
-    with idle_workers(reserving.tgtd.pid):
+    with held_in_server(reserving.tgtd.pid) as hold:
         tag = x.send_write(3, A)
-        until(lambda: reserving.rig.in_flight("x"))
-        assert x.reply(x.send(bytes(6))).status == GOOD  # a command behind it was done: it has been accepted
+        hold.wait_held(BOUND_S)
         reserving.rig.ask("fence", node="x", abort=False)
         assert x.write(4, B) == CHECK_CONDITION
+        assert y.write(3, B) == GOOD
+        assert y.read(3) == B
     assert x.reply(tag).status == GOOD
     assert y.read(3) == A
 
 
 def test_what_a_session_had_accepted_lands_after_its_end(target: Target) -> None:
-    x, y = target.client("x"), target.client("y")
-    with idle_workers(target.tgtd.pid):
+    x = target.client("x")
+    with held_in_server(target.tgtd.pid) as hold:
         x.send_write(3, A)
-        assert x.reply(x.send(bytes(6))).status == GOOD
-        target.rig.process.kill()  # with the proxy the session's own connection ends
-        target.rig.process.wait(BOUND_S)
-    until(lambda: (target.directory / "disk").read_bytes()[3 * BLOCK_BYTES : 4 * BLOCK_BYTES] == A)
-    y.close()
+        hold.wait_held(BOUND_S)
+        target.rig.kill()  # with the proxy the session's own connection ends
+    place = slice(3 * BLOCK_BYTES, 4 * BLOCK_BYTES)
+    until(lambda: (target.directory / "disk").read_bytes()[place] == A)
 
 
 def test_a_digest_that_cannot_be_followed_ends_the_connection_and_is_named(target: Target) -> None:
@@ -260,27 +259,3 @@ def test_a_command_of_ours_takes_no_number_from_those_of_the_client() -> None:
         0x41,
         42,
     )  # for immediate delivery, with the next one
-
-
-@contextmanager
-def idle_workers(pid: int) -> Iterator[None]:
-    """Keep the threads that do tgtd's disk I/O from running: what it accepts stays with them.
-
-    Its main thread, which speaks iSCSI and SCSI, goes on.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-    seize, interrupt, detach, all_threads = 0x4206, 0x4207, 17, 0x40000000
-    workers = [int(thread) for thread in os.listdir(f"/proc/{pid}/task") if int(thread) != pid]
-    stopped = []
-    try:
-        for worker in workers:
-            if libc.ptrace(seize, worker, None, None):
-                pytest.skip(f"no thread may be traced here: {os.strerror(ctypes.get_errno())}")
-            libc.ptrace(interrupt, worker, None, None)
-            os.waitpid(worker, all_threads)
-            stopped.append(worker)
-        yield
-    finally:
-        for worker in stopped:
-            libc.ptrace(detach, worker, None, None)

@@ -2,15 +2,20 @@
 
 import asyncio
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from server_hold import ServerHold, process_below
 
 from jepsen_blk.controller import Outcome, run_test
 from jepsen_blk.errors import SpecError, UserError
 from jepsen_blk.lab.local import tgt
 from jepsen_blk.spec import StorageSpec, make_spec
+from jepsen_blk.storage.control import StorageControl
+from jepsen_blk.storage.holds import InFlight
 from nemesis.catalogue import check_storage, make_fault
 
 HELD = (
@@ -83,6 +88,44 @@ def test_a_late_write_lands_unless_the_target_is_told_to_preempt(
     assert (kept.verdict, kept.results["reasons"]) == ("pass", []), kept.results
     log = (kept.run_dir / "target.jsonl").read_text()
     assert '"action":"park","outcome":"refused","why":"CHECK CONDITION: UNIT ATTENTION' in log
+
+
+class HoldInServer:
+    """Has tgtd itself keep the write that a hold is for, where the proxy would keep it in the network."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._hold: ServerHold | None = None
+        for name in ("hold", "wait_held", "release", "wait_landed"):
+            method = getattr(self, name)
+            monkeypatch.setattr(
+                StorageControl, name, lambda _, *given, to=method, **named: to(*given, **named)
+            )
+
+    async def hold(self, node: str, blocks: Sequence[int] = ()) -> int:
+        self._hold = await asyncio.to_thread(ServerHold, process_below("tgtd"))
+        return 1
+
+    async def wait_held(self, hold: int, timeout_s: float) -> InFlight:
+        assert self._hold is not None
+        await asyncio.to_thread(self._hold.wait_held, timeout_s)
+        return InFlight(1, "x", 17, 1, time.monotonic_ns(), True)
+
+    async def release(self, hold: int) -> None:
+        assert self._hold is not None
+        await asyncio.to_thread(self._hold.release)
+
+    async def wait_landed(self, hold: int, timeout_s: float) -> None:
+        """What a thread of tgtd writes next is on its way at once."""
+
+
+@pytest.mark.lab
+def test_a_write_that_the_target_has_accepted_lands_late_for_all_that_it_has_preempted(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HoldInServer(monkeypatch)
+    outcome = run(store, "preempt", play(FAILED_OVER))
+    assert (outcome.verdict, outcome.results["reasons"]) == ("fail", []), outcome.results
+    assert {anomaly["kind"] for anomaly in outcome.results["anomalies"]} == {"fenced-zombie"}
 
 
 @pytest.mark.lab

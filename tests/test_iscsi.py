@@ -164,6 +164,21 @@ def test_a_fenced_node_gets_no_further_by_logging_in_again_until_it_is_admitted(
     assert reserving.client("y", isid=2).write(3, B) == RESERVATION_CONFLICT
 
 
+def test_an_old_session_of_a_node_that_is_admitted_again_stays_out(reserving: Target) -> None:
+    # A registration is of a session: what the node sent in its first term is told from what it sends now.
+    x, y = reserving.client("x"), reserving.client("y")
+    hold, _ = reserving.hold(x, "x", 3, A)
+    x.die()
+    reserving.rig.ask("fence", node="x", abort=False)
+    assert y.write(3, B) == GOOD
+    again = reserving.client("x", isid=2)
+    reserving.rig.ask("unfence", node="x")
+    reserving.rig.ask("fence", node="y", abort=False)
+    assert again.write(4, B) == GOOD
+    reserving.rig.land(hold)
+    assert again.read(3) == B
+
+
 def test_there_has_to_be_another_node_to_preempt(reserving: Target) -> None:
     reserving.client("x")
     why = reserving.rig.refusal("fence", node="x", abort=False)

@@ -78,6 +78,7 @@ class ParkedConnection:
     def __init__(self, node: str, client: Stream, server: Stream, wire: Wire, ledger: Ledger) -> None:
         self.node = node
         self.wire = wire
+        self.client_left = False
         self._client = client
         self._server = server
         self._ledger = ledger
@@ -153,6 +154,7 @@ class ParkedConnection:
 
     async def _settle(self, replies: asyncio.Task[None]) -> None:
         """The client has left: keep the server's side until what was sent or parked is answered."""
+        self.client_left = True
         self._ledger.left(self._writes.values())
         while self._parked and not replies.done():
             await self._change_or(replies, None)

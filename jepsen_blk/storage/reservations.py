@@ -81,7 +81,7 @@ class Reservations:
         """
         action = Action.PREEMPT_AND_ABORT if abort else Action.PREEMPT
         async with asyncio.timeout(TIMEOUT_S), self._turn:
-            others = [one for one in self._sessions if one.node not in self._out | {node}]
+            others = [one for one in self._living() if one.node not in self._out | {node}]
             by = others[-1] if others else None
             if by is None:
                 raise ReservationError(f"no other node than {node} has a session to send {action.title} on")
@@ -95,8 +95,12 @@ class Reservations:
         async with asyncio.timeout(TIMEOUT_S), self._turn:
             if node in self._out:
                 self._out.discard(node)
-                for connection in [one for one in self._sessions if one.node == node]:
+                for connection in [one for one in self._living() if one.node == node]:
                     await self._register(connection)
+
+    def _living(self) -> list[ParkedConnection]:
+        """The sessions whose initiators are there: nobody would register what is left of another one."""
+        return [one for one in self._sessions if not one.client_left]
 
     async def _register(self, connection: ParkedConnection) -> None:
         key = _key(connection.node)

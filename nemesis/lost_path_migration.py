@@ -59,8 +59,8 @@ class LostPathMigration:
         """A hypervisor that never gives up a lost path moves its guest only once that is healed."""
         if storage.kind == "tgt" and not self.heal_before_migration:
             raise SpecError(
-                f"nemesis {self.name}: not offered by storage.kind 'tgt' with a path that stays lost: QEMU's "
-                "iSCSI initiator tries for ever, and keeps the guest from moving; set heal_before_migration = true"
+                f"nemesis {self.name}: not offered by storage.kind 'tgt' with a path that stays lost: "
+                "QEMU's initiator tries for ever, and the guest cannot move; set heal_before_migration = true"
             )
 
     def upsets(self) -> frozenset[Ground]:

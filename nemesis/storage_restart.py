@@ -29,7 +29,7 @@ class StorageRestart:
     """Leave the storage without a server for `duration_s`."""
 
     name: ClassVar[str] = "storage-restart"
-    needs: ClassVar[str] = "storage.kind 'policy' with storage.backing, or 'qemu-storage-daemon'"
+    needs: ClassVar[str] = "storage.kind 'policy' with storage.backing, 'qemu-storage-daemon' or 'tgt'"
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     duration_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
@@ -39,7 +39,7 @@ class StorageRestart:
         if not storage.outlives_server:
             raise SpecError(
                 f"nemesis {self.name}: storage.kind {storage.kind!r} in memory loses its content with its "
-                "server; use kind 'policy' with storage.backing, or kind 'qemu-storage-daemon'"
+                "server; use kind 'policy' with storage.backing, 'qemu-storage-daemon' or 'tgt'"
             )
 
     def abilities(self) -> frozenset[Ability]:

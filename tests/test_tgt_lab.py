@@ -141,8 +141,9 @@ def test_a_target_that_has_no_preempt_and_abort_makes_the_run_unknown_and_says_s
 def test_the_founding_case_needs_a_path_that_is_healed(store: Path, policy: str, verdict: str) -> None:
     outcome = run(store, policy, {"fault": "lost-path-migration", "options": {"heal_before_migration": True}})
     assert (outcome.verdict, outcome.results["reasons"]) == (verdict, []), outcome.results
+    # What was parked behind the held write comes late with it, to blocks that nobody has read meanwhile, too.
     kinds = {anomaly["kind"] for anomaly in outcome.results["anomalies"]}
-    assert kinds == ({"stale-overwrite"} if verdict == "fail" else set())
+    assert ("stale-overwrite" in kinds) == (verdict == "fail")
 
 
 @pytest.mark.lab

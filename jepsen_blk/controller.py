@@ -62,22 +62,23 @@ async def run_test(
     *,
     repeated: Repeated | None = None,
     keep_lab: bool = False,
+    report: bool = True,
     view: View | None = None,
 ) -> Outcome:
     """Run one test and judge it.
 
     `repeated` has the plan of an earlier run, played instead of what `spec` would draw. `keep_lab` leaves the
-    lab up after the verdict until the task is cancelled. Raises SpecError for a fault that does not exist or
-    that the storage does not offer, and for a schedule that does not fit, UserError for what the machine
-    lacks or a package brings that is broken, LabError when the lab cannot be had; once the guest runs,
-    trouble is part of the outcome.
+    lab up after the verdict until the task is cancelled; without `report` no page is written. Raises
+    SpecError for a fault that does not exist or that the storage does not offer, and for a schedule that does
+    not fit, UserError for what the machine lacks or a package brings that is broken, LabError when the lab
+    cannot be had; once the guest runs, trouble is part of the outcome.
     """
     view = view or NullView()
     plan = repeated.plan if repeated else make_plan(spec)
     sent = sent_workload(spec.workload)
     view.phase("preparing the guest")
     prepared = await prepare_lab(spec)
-    await _refuse_unoffered(plan, prepared)
+    await refuse_unoffered(plan, prepared)
     run_dir = new_run(store, spec.name)
     (run_dir / SPEC).write_text(dump_spec(spec), encoding="utf-8")
     write_plan(run_dir, plan)
@@ -88,7 +89,7 @@ async def run_test(
         cleanup.callback(events.close)
         events.emit("test", spec.name, "begin")
         kept = await _record(spec, prepared, plan, sent, run_dir, events, view, cleanup if keep_lab else None)
-        outcome = _judge(run_dir, view)
+        outcome = _judge(run_dir, view, report)
         view.finish(outcome.verdict)
         if kept is not None:
             view.phase(f"verdict {outcome.verdict}; the lab is kept until Ctrl-C: {kept.how_to_enter()}")
@@ -97,7 +98,7 @@ async def run_test(
     return outcome
 
 
-async def _refuse_unoffered(plan: Plan, prepared: PreparedLab) -> None:
+async def refuse_unoffered(plan: Plan, prepared: PreparedLab) -> None:
     """Raise UserError for the first fault that the lab cannot do, before anything runs."""
     faults = [make_fault(dated.step.fault, dated.step.options) for dated in plan.dated]
     for wanted, name in demands_of(faults).items():
@@ -210,10 +211,11 @@ async def _counting(guest: GuestLink, view: View) -> AsyncIterator[None]:
         view.operations(guest.operations)
 
 
-def _judge(run_dir: Path, view: View) -> Outcome:
+def _judge(run_dir: Path, view: View, report: bool) -> Outcome:
     view.phase("checking the history")
     results = judge_run(run_dir)
     write_results(run_dir, results)
-    view.phase("writing the report")
-    render_report(run_dir)
+    if report:
+        view.phase("writing the report")
+        render_report(run_dir)
     return Outcome(str(results["verdict"]), results, run_dir)

@@ -279,7 +279,7 @@ def load_spec(path: Path, overrides: dict[str, Any] | None = None) -> Spec:
 
     Raises SpecError with every mistake and its place.
     """
-    return make_spec(_merge(_read(path), overrides or {}), origin=str(path))
+    return make_spec(lay_over(_read(path), overrides or {}), origin=str(path))
 
 
 def load_stored_spec(path: Path) -> Spec:
@@ -310,7 +310,7 @@ def make_spec(data: dict[str, Any], origin: str = "options", context: dict[str, 
 
 def change_spec(spec: Spec, changes: dict[str, Any]) -> Spec:
     """Return the specification with `changes` (nested dicts) laid over it; SpecError as from load_spec."""
-    return make_spec(_merge(_told(spec), changes), "the changed specification")
+    return make_spec(lay_over(_told(spec), changes), "the changed specification")
 
 
 def dump_spec(spec: Spec) -> str:
@@ -337,9 +337,10 @@ def _told(spec: Spec) -> dict[str, Any]:
     return data
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def lay_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with the nested dicts of `over` laid over it."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = lay_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged

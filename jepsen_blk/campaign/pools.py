@@ -1,0 +1,101 @@
+"""Where runs are made: the seam to `concurrent.futures`, and a pool of processes of this machine.
+
+A worker may die, or never answer. The pool then is whole again for what comes next, and who has sent the run
+(engine.py) learns from its future that it is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import shutil
+import tempfile
+from collections.abc import Collection
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Protocol
+
+from jepsen_blk.campaign.worker import Job, Made, make_run
+
+_PR_SET_PDEATHSIG = 1
+_WORKER = "worker."
+
+
+class Pool(Protocol):
+    """Makes runs elsewhere."""
+
+    @property
+    def width(self) -> int:
+        """How many runs it makes at once."""
+
+    def submit(self, job: Job) -> Future[Made]:
+        """Begin a run; the future has an error if its worker is lost. Raises UserError if nothing can be begun."""
+
+    def give_up(self, stuck: Collection[Future[Made]]) -> None:
+        """End what never answers; other runs may be lost with it, and their futures then say so."""
+
+    def close(self) -> None:
+        """End everything, also what is under way."""
+
+
+class ProcessPool:
+    """Implements Pool by processes of this machine, which die with this one."""
+
+    def __init__(self, jobs: int) -> None:
+        self.width = jobs
+        self._scratch = Path(tempfile.mkdtemp(prefix="jepsen-blk-compare."))
+        self._executor = self._make()
+
+    def submit(self, job: Job) -> Future[Made]:
+        """Begin a run, in a new pool if the one there was is broken."""
+        try:
+            return self._executor.submit(make_run, job)
+        except BrokenProcessPool:
+            self._end()
+            self._executor = self._make()
+            return self._executor.submit(make_run, job)
+
+    def give_up(self, stuck: Collection[Future[Made]]) -> None:
+        """Kill all workers: which of them has the run is not known."""
+        self._kill()
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        return [int(path.name.removeprefix(_WORKER)) for path in self._scratch.glob(f"{_WORKER}*")]
+
+    def close(self) -> None:
+        """Kill the workers, whose labs die with them, and remove their folders."""
+        self._end()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _make(self) -> ProcessPoolExecutor:
+        # Spawned: a process that forks with threads running may hang, and the terminal's view has one.
+        return ProcessPoolExecutor(
+            self.width, get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(), self._scratch)
+        )
+
+    def _kill(self) -> None:
+        for pid in self.workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _end(self) -> None:
+        """End the executor and forget its workers, whose numbers others may have by and by."""
+        self._kill()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        for path in self._scratch.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _begin_worker(parent: int, scratch: Path) -> None:
+    """Make a worker that dies with its parent, leaves Ctrl-C to it, and is known to it by number."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has died already
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = str(scratch)
+    (scratch / f"{_WORKER}{os.getpid()}").touch()

@@ -18,6 +18,7 @@ import typer
 from jepsen_blk import (
     __version__,
     cli_check,
+    cli_compare,
     cli_heal,
     cli_lint,
     cli_machine,
@@ -68,6 +69,7 @@ app.command()(cli_machine.image)
 _VERBS = (
     cli_shrink.shrink,
     cli_scenarios.scenarios,
+    cli_compare.compare,
     cli_heal.heal,
     cli_lint.lint,
     cli_plugins.nemeses,

@@ -95,6 +95,15 @@ ROOMS = {
         *("jepsen_blk.errors", "jepsen_blk.spec", "jepsen_blk.shrink.reductions"),
         *("jepsen_blk.shrink.candidate", "jepsen_blk.shrink.record", "jepsen_blk.shrink.budget"),
     ),
+    "jepsen_blk.campaign.rows": ("jepsen_blk.spec",),
+    "jepsen_blk.campaign.summary": ("jepsen_blk.campaign.rows",),
+    "jepsen_blk.campaign.statistics": ("jepsen_blk.campaign.summary",),
+    "jepsen_blk.campaign.sketch": (),
+    "jepsen_blk.campaign.matrix": (
+        *("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.schedule_spec", "jepsen_blk.spec"),
+        *("jepsen_blk.storage.conflict", "jepsen_blk.table", "nemesis.catalogue"),
+    ),
+    "jepsen_blk.campaign.rowfile": ("jepsen_blk.errors", "jepsen_blk.campaign.rows"),
     "jepsen_blk.report": (
         *(
             *BASE,
@@ -106,6 +115,8 @@ ROOMS = {
         ),
         *("jepsen_blk.judge", "jepsen_blk.lab.seams", "jepsen_blk.plugins", "nemesis.plan"),
         *("jepsen_blk.cue_spec", "jepsen_blk.lint"),
+        "jepsen_blk.cue_spec",
+        *("jepsen_blk.campaign.rows", "jepsen_blk.campaign.summary"),
     ),
     "jepsen_blk.assumptions": ("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.spec"),
     "jepsen_blk.report.comparison": (
@@ -193,6 +204,8 @@ def test_nothing_imports_the_command_line():
 
 def test_only_what_runs_tests_imports_the_controller():
     above = (
+        "jepsen_blk.campaign.cells",
+        "jepsen_blk.campaign.worker",
         "jepsen_blk.cli_run",
         "jepsen_blk.demo",
         "jepsen_blk.scenarios.regression",

@@ -171,4 +171,3 @@ class Budget:
 
     def _could_use_more(self, course: Course) -> bool:
         return not course.decided and course.allowed < len(course.verdicts)
-

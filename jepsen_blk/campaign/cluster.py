@@ -1,8 +1,8 @@
-"""Runs on the workers of a Dask cluster: simulated ones anywhere, real labs where the resource `lab` is declared.
+"""Runs on the workers of a Dask cluster: simulated ones anywhere, real ones where `lab` is declared.
 
     dask scheduler --port 8786
-    dask worker tcp://10.0.0.1:8786                       # as many as there are processors: runs on the simulator
-    dask worker tcp://10.0.0.1:8786 --resources lab=1     # on a machine with QEMU: one real lab at once
+    dask worker tcp://10.0.0.1:8786                     # one for each processor: simulated runs
+    dask worker tcp://10.0.0.1:8786 --resources lab=1   # on a machine with QEMU: one real lab at once
 
 The scheduler gives what a dead worker had to another one. Each worker needs the same jepsen-blk.
 """

@@ -1,4 +1,4 @@
-"""Makes the runs of a comparison: a few in flight, a row on disk for each, and no trouble of one is another's.
+"""Makes the runs of a comparison: a few in flight, a row on disk for each, and the trouble of one is no other's.
 
     budget -> job -> pool -> row on disk (and its folder, if it is the first of its verdict) -> budget
 
@@ -98,7 +98,9 @@ class Engine:
             number, seed = following
             planned = self.cells[number]
             verdicts: tuple[Verdict, ...] = ("pass", "fail", "unknown")
-            keep = frozenset(verdict for verdict in verdicts if seed < self._kept.get((number, verdict), seed + 1))
+            keep = frozenset(
+                verdict for verdict in verdicts if seed < self._kept.get((number, verdict), seed + 1)
+            )
             spec = planned.spec.model_copy(update={"seed": seed})
             self._begin(_Flight(number, Job(planned.cell, spec, planned.digest, keep, self.limit_s), 0.0))
         return bool(self._flying)
@@ -152,9 +154,8 @@ class Engine:
                 tar.extractall(self.folder / run, filter="data")
         except OSError as error:
             shutil.rmtree(self.folder / run, ignore_errors=True)
-            raise UserError(
-                f"{self.folder / run}: cannot write: {error.strerror}; make room, and the same command goes on"
-            ) from error
+            said = f"{self.folder / run}: cannot write: {error.strerror}"
+            raise UserError(f"{said}; make room, and the same command goes on") from error
         self._kept[key] = row.seed
         return replace(row, run=str(run))
 

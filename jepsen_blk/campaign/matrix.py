@@ -1,18 +1,18 @@
 """The matrix file of a comparison: TOML in, a validated model out; all mistakes at once, each with its place.
 
-    name = "mine"
-    seeds = 20
-    lab = ["sim"]
-    frontend = ["qemu", "blkfront"]
-    storage = ["ignore-second", "nbdkit-memory"]
-    policy = ["requeue", "preempt-abort"]
-    nemesis = ["lost-path-migration", "twice"]
+name = "mine"
+seeds = 20
+lab = ["sim"]
+frontend = ["qemu", "blkfront"]
+storage = ["ignore-second", "nbdkit-memory"]
+policy = ["requeue", "preempt-abort"]
+nemesis = ["lost-path-migration", "twice"]
 
-    [base.workload]                                   # a specification that lies under every cell
-    queue_depth = 4
+[base.workload]                                   # a specification that lies under every cell
+queue_depth = 4
 
-    [nemeses]
-    twice.nemesis = [{ fault = "migrate", repeat = 2 }]   # or twice.schedule, as in a specification
+[nemeses]
+twice.nemesis = [{ fault = "migrate", repeat = 2 }]   # or twice.schedule, as in a specification
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ FRONTENDS = ("qemu", RECONNECT, "blkfront")
 CONFLICTS = tuple(model.value for model in ConflictModel)
 POLICIES = tuple(policy.value for policy in HandoffPolicy)
 LABS: tuple[str, ...] = get_args(Spec.model_fields["lab"].annotation)
-STORAGES = (*CONFLICTS, *(kind for kind in get_args(StorageSpec.model_fields["kind"].annotation) if kind != POLICY_TARGET))
+STORAGES = (
+    *CONFLICTS,
+    *(kind for kind in get_args(StorageSpec.model_fields["kind"].annotation) if kind != POLICY_TARGET),
+)
 """The policy target by its conflict models, then the stock targets."""
 NEMESES: dict[str, dict[str, Any]] = {
     "lost-path-migration-healed": {
@@ -113,7 +116,7 @@ class Matrix(Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "comparison"
     about: Annotated[str, Field(max_length=300)] = ""
     seeds: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    """Runs a cell; a cell that is undecided then has up to as many again, of those that others did not need."""
+    """Runs a cell; one that is undecided then has up to as many again, of those that others did not need."""
     runs: Annotated[int, Field(ge=1)] | None = None
     """Runs in all, which is `seeds` a cell where it is not given."""
     run_limit_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0

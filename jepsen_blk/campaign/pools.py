@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import signal
 import shutil
+import signal
 import tempfile
 from collections.abc import Collection
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -33,7 +33,7 @@ class Pool(Protocol):
         """How many runs it makes at once."""
 
     def submit(self, job: Job) -> Future[Made]:
-        """Begin a run; the future has an error if its worker is lost. Raises UserError if nothing can be begun."""
+        """Begin a run; the future has an error if its worker is lost. UserError if none can begin."""
 
     def give_up(self, stuck: Collection[Future[Made]]) -> None:
         """End what never answers; other runs may be lost with it, and their futures then say so."""

@@ -1,4 +1,4 @@
-"""The rows of a comparison on disk: each is appended and synced when its run ends, and none is kept in memory.
+"""The rows of a comparison on disk: each is synced when its run ends, and none is kept in memory.
 
 A comparison that was interrupted, killed, or ran into a full disk goes on from this file: a last line that is
 torn is cut off, a damaged one is passed over and its run made again.
@@ -36,13 +36,15 @@ class RowFile:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 self._lock.close()
-                raise UserError(f"{folder}: another comparison is running there; give another --out") from error
+                raise UserError(
+                    f"{folder}: another comparison is running there; give another --out"
+                ) from error
             self._file = self._open()
         except OSError as error:
             raise UserError(f"{folder}: cannot write there: {error.strerror}; give another --out") from error
 
     def append(self, row: Row) -> None:
-        """Append a row, on disk when this returns; UserError, and no part of the row, if it cannot be written."""
+        """Append a row, on disk when this returns; UserError, and no part of it, if it cannot be written."""
         end = self._file.tell()
         try:
             self._file.write(msgspec.json.encode(row) + b"\n")

@@ -1,9 +1,9 @@
 """One call of `jepsen-blk compare`: the folder, what is there of earlier times, the runs, and the summary.
 
-    OUT/matrix.toml        the complete matrix, defaults included
-    OUT/rows.jsonl         a row a line, on disk when its run ends
-    OUT/runs/              the folders of a few runs: of each cell the first that failed, passed, was unknown
-    OUT/comparison.json    what is said of each cell; written at the begin, at the end and on interruption
+OUT/matrix.toml        the complete matrix, defaults included
+OUT/rows.jsonl         a row a line, on disk when its run ends
+OUT/runs/              the folders of a few runs: of each cell the first that failed, passed, was unknown
+OUT/comparison.json    what is said of each cell; written at the begin, at the end and on interruption
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ Rerun = Literal["none", "unknown", "failed", "all"]
 class Show(Watch, Protocol):
     """Is told how a comparison goes on, from its begin."""
 
-    def begin(self, matrix: Matrix, cells: Sequence[Planned], skipped: Sequence[Skipped], budget: Budget) -> None:
+    def begin(
+        self, matrix: Matrix, cells: Sequence[Planned], skipped: Sequence[Skipped], budget: Budget
+    ) -> None:
         """It begins, or goes on."""
 
 

@@ -1,8 +1,8 @@
 """Percentiles of ever so many values in a bounded room: a comparison of a million runs keeps no list of them.
 
 Values are counted in buckets whose bounds grow by 1 %, as in DDSketch (C. Masson, J. E. Rim and H. K. Lee,
-"DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019): a percentile
-is off by half a percent at most, of values between a microsecond and a day by some 2,500 buckets.
+"DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019): a
+percentile is off by half a percent at most, of values between a microsecond and a day by 2,500 buckets.
 """
 
 from __future__ import annotations

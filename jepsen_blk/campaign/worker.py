@@ -1,4 +1,4 @@
-"""One run of a comparison, wherever it is made: from a specification to a row, and the folder if it is wanted.
+"""One run of a comparison, wherever it is made: from a specification to a row, and its folder.
 
 This is what a worker process calls, on this machine or another one: it takes and returns what can be sent,
 and raises nothing that a run can cause. A cell whose lab does not start is a row that says so.
@@ -22,7 +22,8 @@ from jepsen_blk.campaign.rows import Cell, Row
 from jepsen_blk.controller import Outcome, run_test
 from jepsen_blk.errors import LabError
 from jepsen_blk.history.journal import read_journal
-from jepsen_blk.history.record import F, Outcome as Ended
+from jepsen_blk.history.record import F
+from jepsen_blk.history.record import Outcome as Ended
 from jepsen_blk.judge import JOURNAL
 from jepsen_blk.lab.choose import run_in_time_of
 from jepsen_blk.report.html import render_report

@@ -1,4 +1,4 @@
-"""Makes the runs of a comparison: a few in flight, a row on disk for each, and the trouble of one is no other's.
+"""Makes the runs of a comparison: a few in flight, a row on disk for each; the trouble of one is no other's.
 
     budget -> job -> pool -> row on disk (and its folder, if it is the first of its verdict) -> budget
 

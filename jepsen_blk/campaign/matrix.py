@@ -56,6 +56,8 @@ NEMESES: dict[str, dict[str, Any]] = {
 }
 """Schedules that need not be written down; the name of a fault is one too: that fault with its defaults."""
 _CHOICES = {"lab": LABS, "frontend": FRONTENDS, "storage": STORAGES, "policy": POLICIES}
+_OWN = "own"
+"""In the context of a validation: the names that the file has schedules for, whole or with mistakes."""
 _OF_AXES = {
     "lab": "lab",
     "guest.frontend": "frontend",
@@ -147,11 +149,8 @@ class Matrix(Table):
     @classmethod
     def _words_are_known(cls, words: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         axis = str(info.field_name)
-        if axis == "nemesis":
-            # Names that are given with a mistake are known all the same: the mistake is told there.
-            choices = (*info.data.get("nemeses", words), *NEMESES, *CATALOGUE.names())
-        else:
-            choices = _CHOICES[axis]
+        own = (info.context or {}).get(_OWN, ())
+        choices = (*own, *NEMESES, *CATALOGUE.names()) if axis == "nemesis" else _CHOICES[axis]
         wrong = [word for word in words if word not in choices]
         if axis == "lab" and "ssh" in wrong:
             raise ValueError(f"hosts over SSH cannot run tests yet; there are {', '.join(choices)}")
@@ -184,7 +183,8 @@ def load_matrix(path: Path, changes: dict[str, Any] | None = None) -> Matrix:
 def make_matrix(data: dict[str, Any], origin: str = "matrix") -> Matrix:
     """Validate `data`; SpecError names `origin` and every mistake."""
     try:
-        return Matrix.model_validate(data)
+        own = data.get("nemeses")
+        return Matrix.model_validate(data, context={_OWN: tuple(own) if isinstance(own, dict) else ()})
     except ValidationError as error:
         raise SpecError(f"{origin}: {mistakes(error)}") from error
 

@@ -6,7 +6,6 @@ A worker may die, or never answer. The pool then is whole again for what comes n
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import shutil
@@ -15,14 +14,13 @@ import tempfile
 from collections.abc import Collection
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Protocol
 
 from jepsen_blk.campaign.worker import Job, Made, make_run
 
 _PR_SET_PDEATHSIG = 1
-_WORKER = "worker."
 
 
 class Pool(Protocol):
@@ -65,7 +63,7 @@ class ProcessPool:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        return [int(path.name.removeprefix(_WORKER)) for path in self._scratch.glob(f"{_WORKER}*")]
+        return [child.pid for child in active_children() if child.pid is not None]
 
     def close(self) -> None:
         """Kill the workers, whose labs die with them, and remove their folders."""
@@ -79,23 +77,21 @@ class ProcessPool:
         )
 
     def _kill(self) -> None:
-        for pid in self.workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill the workers, also one that has just been started: the executor may wait for it without end."""
+        for child in active_children():  # this process has no others
+            child.kill()
 
     def _end(self) -> None:
-        """End the executor and forget its workers, whose numbers others may have by and by."""
         self._kill()
         self._executor.shutdown(wait=True, cancel_futures=True)
         for path in self._scratch.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _begin_worker(parent: int, scratch: Path) -> None:
-    """Make a worker that dies with its parent, leaves Ctrl-C to it, and is known to it by number."""
+    """Make a worker that dies with its parent, leaves Ctrl-C to it, and works in its folder."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it has died already
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tempfile.tempdir = str(scratch)
-    (scratch / f"{_WORKER}{os.getpid()}").touch()

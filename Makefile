@@ -4,7 +4,7 @@ BIN := .venv/bin
 # nft and sysctl are here, where Debian does not let an ordinary user look.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 INPUTS := debian-packages.txt pyproject.toml scripts/setup
-BENCHES := bench/check.py bench/online.py bench/certificate.py bench/interchange.py bench/sim.py bench/agent.py bench/target.py bench/guest.py
+BENCHES := bench/check.py bench/online.py bench/certificate.py bench/interchange.py bench/sim.py bench/agent.py bench/target.py bench/guest.py bench/compare.py
 
 .PHONY: help setup demo test lint bench prove prove-checker mutate-checker scenarios soak-smoke pictures policies doctor clean
 
@@ -12,7 +12,7 @@ help:
 	@echo "make demo    three tests on real guests: a control, the case of 2006, and the same on a stock server"
 	@echo "make test    run all tests, as many side by side as there are processors; some of them start real guests"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   measure the checker and the guest's I/O"
+	@echo "make bench   measure the checker, the guest's I/O and a comparison"
 	@echo "make prove   prove-checker, and the demo under 20 seeds with what was in flight at each migration"
 	@echo "make prove-checker   the checker against a search over all orders of 5 million histories; part of prove"
 	@echo "make scenarios  ten exact interleavings that lose a write, each ten times with the end that it has to have"

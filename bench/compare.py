@@ -10,6 +10,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import Future
 from pathlib import Path
@@ -84,11 +85,8 @@ def truth_table(folder: Path) -> None:
     took_s, after = time.perf_counter() - begin, os.times()
     used_s = sum(after[:4]) - sum(cpu[:4])
     runs = sum(summary.runs for summary in summaries)
-    counts = {
-        name: sum(s.judgement == name for s in summaries)
-        for name in ("safe", "unsafe", "unknown", "undecided")
-    }
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    counts = Counter(summary.judgement for summary in summaries)
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
     print(f"truth table: {len(summaries)} cells, {runs} runs in {took_s:.0f} s with {JOBS} jobs: {told}")
     print(f"  {used_s:.0f} s of processor time, {1e3 * used_s / runs:.0f} ms a run; load before {before:.1f}")
     rows = sum(1 for _ in read_rows(folder / ROWS))

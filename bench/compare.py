@@ -98,9 +98,7 @@ def memory(folder: Path) -> None:
     show = Silent()
     compare(table(folder, seeds=75), Repeating, show)
     few, many = (show.rss_mb[count] for count in ROWS_LOOKED_AT)
-    print(
-        f"memory: {few:.1f} MB at 1,000 rows, {many:.1f} MB at 10,000; {rss_mb():.1f} MB when all is summarized"
-    )
+    print(f"memory: {few:.1f} MB at 1,000 rows, {many:.1f} MB at 10,000, {rss_mb():.1f} MB at the end")
 
 
 def main() -> None:

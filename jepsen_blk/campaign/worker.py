@@ -26,7 +26,6 @@ from jepsen_blk.history.record import F
 from jepsen_blk.history.record import Outcome as Ended
 from jepsen_blk.judge import JOURNAL
 from jepsen_blk.lab.choose import run_in_time_of
-from jepsen_blk.report.html import render_report
 from jepsen_blk.spec import Spec, Verdict
 
 
@@ -56,7 +55,7 @@ def make_run(job: Job) -> Made:
         try:
             outcome = _run(job, Path(store))
             row = _row(job, outcome, time.monotonic() - began)
-            return Made(row, _pack(job, outcome) if row.verdict in job.keep else b"")
+            return Made(row, _pack(outcome.run_dir) if row.verdict in job.keep else b"")
         except Exception as error:  # whatever it is, it is this run's, and the others go on
             return Made(failed_row(job, f"{type(error).__name__}: {error}", time.monotonic() - began))
 
@@ -132,11 +131,9 @@ def _latencies_ms(run_dir: Path) -> tuple[float, float] | None:
     return round(float(p50), 3), round(float(p99), 3)
 
 
-def _pack(job: Job, outcome: Outcome) -> bytes:
-    """Pack the folder; with a report if the run fails on real guests, which will not repeat it exactly."""
-    if outcome.verdict == "fail" and job.spec.lab != "sim":
-        render_report(outcome.run_dir)
+def _pack(run_dir: Path) -> bytes:
+    """Pack the folder; the comparison's report adds that of the run."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
-        tar.add(outcome.run_dir, arcname=".")
+        tar.add(run_dir, arcname=".")
     return packed.getvalue()

@@ -57,18 +57,14 @@ def test_a_comparison_ends_with_a_table_and_a_report_and_has_nothing_left_to_do_
 
 
 def test_a_cell_that_stays_unknown_is_told_by_the_exit_code(tmp_path: Path) -> None:
-    text = MATRIX.replace('policy = ["requeue", "drain"]', 'policy = ["requeue"]\nnemesis = ["idle"]')
-    idle = '[nemeses]\nidle.nemesis = [{ fault = "migrate", after_s = 0 }]\n'
-    done = run(
-        *(
-            "compare",
-            str(matrix(tmp_path, f"{text}{idle}".replace("queue_depth = 2", "read_fraction = 1"))),
-        ),
-        *("--seeds", "2", "--jobs", "1"),
-        cwd=tmp_path,
-    )
+    text = MATRIX.replace('policy = ["requeue", "drain"]', 'policy = ["drain"]')
+    path = matrix(tmp_path, f"{text}[base.handoff]\ntimeout_s = 0.05\n")
+    done = run("compare", str(path), "--seeds", "2", "--jobs", "1", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert "had no write in flight" in (tmp_path / "comparisons/mine/comparison.json").read_text()
+    assert "1 cell: 1 unknown" in done.stdout
+    told = json.loads((tmp_path / "comparisons" / "mine" / "comparison.json").read_text())
+    [why] = told["cells"][0]["why_unknown"]
+    assert "drain: x still has writes in flight after 0.05 s" in why
 
 
 def test_what_would_be_run_is_listed_and_nothing_is_made(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ class CompareView:
         self._began_s = self._told_s = self._clock()
         self._cells, self._most_left = extent.cells, most_left
         before = f"; {extent.known} runs are there from before" if extent.known else ""
-        head = f"comparing {extent.name}: {extent.cells} cells of {extent.seeds} runs each"
+        cells = "1 cell" if extent.cells == 1 else f"{extent.cells} cells"
+        head = f"comparing {extent.name}: {cells} of {extent.seeds} runs each"
         self._line(Text(f"{head}, fewer where that is enough{before}"))
         for line in skipped_lines(extent.skipped):
             self._line(Text(line, style="dim"))
@@ -157,7 +158,8 @@ def print_comparison(summaries: Sequence[CellSummary], console: Console) -> None
     counts = Counter(summary.judgement for summary in summaries)
     runs = sum(summary.runs for summary in summaries)
     said = ", ".join(f"{count} {judgement}" for judgement, count in sorted(counts.items()))
-    console.print(Text(f"{len(summaries)} cells: {said}; {runs} runs"), soft_wrap=True)
+    cells = "1 cell" if len(summaries) == 1 else f"{len(summaries)} cells"
+    console.print(Text(f"{cells}: {said}; {runs} runs"), soft_wrap=True)
 
 
 def _told(summary: CellSummary | None) -> Text:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,27 +63,21 @@ def compare(
     What there is at the end, however it comes, is summarized in the folder. Raises UserError where the folder
     cannot be written or no run can be begun.
     """
-    rows = RowFile(comparison.folder)
-    try:
-        budget = Budget(comparison.matrix, len(comparison.cells))
-        _drop(comparison, rows, rerun)
+    matrix = comparison.matrix
+    budget = Budget(matrix, len(comparison.cells))
+    with closing(RowFile(comparison.folder)) as rows, closing(open_pool()) as pool:
         begun = _begun(comparison.folder)
-        _write(comparison.folder / MATRIX, dump_matrix(comparison.matrix))
-        pool = open_pool()
+        _write(comparison.folder / MATRIX, dump_matrix(matrix))
+        _drop(comparison, rows, rerun)
+        engine = Engine(comparison.cells, budget, pool, rows, comparison.folder, matrix.run_limit_s, show)
+        _know(comparison, rows, budget, engine)
+        budget.begin()
+        _summarize(comparison, rows, budget, begun)
+        show.begin(matrix, comparison.cells, comparison.skipped, budget)
         try:
-            engine = Engine(
-                comparison.cells, budget, pool, rows, comparison.folder, comparison.matrix.run_limit_s, show
-            )
-            _know(comparison, rows, budget, engine)
-            budget.begin()
-            _summarize(comparison, rows, budget, begun)
-            show.begin(comparison.matrix, comparison.cells, comparison.skipped, budget)
             engine.run()
         finally:
-            pool.close()
             summaries = _summarize(comparison, rows, budget, begun)
-    finally:
-        rows.close()
     return summaries
 
 

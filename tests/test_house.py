@@ -115,7 +115,6 @@ ROOMS = {
         ),
         *("jepsen_blk.judge", "jepsen_blk.lab.seams", "jepsen_blk.plugins", "nemesis.plan"),
         *("jepsen_blk.cue_spec", "jepsen_blk.lint"),
-        "jepsen_blk.cue_spec",
         *("jepsen_blk.campaign.rows", "jepsen_blk.campaign.summary"),
     ),
     "jepsen_blk.assumptions": ("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.spec"),

@@ -83,7 +83,9 @@ class Engine:
         self._tell_decided()
         while self._fill():
             done, _ = wait(self._flying, timeout=_LOOK_EVERY_S, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in [
+                future for future in self._flying if future in done
+            ]:  # in the order of their begin
                 self._land(future)
             self._give_up_overdue()
             self._tell_decided()

@@ -54,8 +54,7 @@ class CompareView:
         self._began_s = self._told_s = self._clock()
         self._cells, self._most_left = extent.cells, most_left
         before = f"; {extent.known} runs are there from before" if extent.known else ""
-        cells = "1 cell" if extent.cells == 1 else f"{extent.cells} cells"
-        head = f"comparing {extent.name}: {cells} of {extent.seeds} runs each"
+        head = f"comparing {extent.name}: {_many(extent.cells, 'cell')} of {_many(extent.seeds, 'run')} each"
         self._line(Text(f"{head}, fewer where that is enough{before}"))
         for line in skipped_lines(extent.skipped):
             self._line(Text(line, style="dim"))
@@ -101,7 +100,8 @@ class CompareView:
         said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(self._verdicts.items()))
         eta = f" at most, {duration(left / rate)}" if rate else " at most"
         return (
-            f"{self._decided} of {self._cells} cells decided; {self._runs} runs ({said or 'none'}), "
+            f"{self._decided} of {_many(self._cells, 'cell')} decided; "
+            f"{_many(self._runs, 'run')} ({said or 'none yet'}), "
             f"{rate:.1f} a second; {left} left{eta}"
         )
 
@@ -158,8 +158,11 @@ def print_comparison(summaries: Sequence[CellSummary], console: Console) -> None
     counts = Counter(summary.judgement for summary in summaries)
     runs = sum(summary.runs for summary in summaries)
     said = ", ".join(f"{count} {judgement}" for judgement, count in sorted(counts.items()))
-    cells = "1 cell" if len(summaries) == 1 else f"{len(summaries)} cells"
-    console.print(Text(f"{cells}: {said}; {runs} runs"), soft_wrap=True)
+    console.print(Text(f"{_many(len(summaries), 'cell')}: {said}; {_many(runs, 'run')}"), soft_wrap=True)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _told(summary: CellSummary | None) -> Text:

@@ -40,10 +40,11 @@ def test_an_orphan_lands_where_its_end_is_hidden_though_the_storage_drops_what_w
     assert (outcome.verdict, kinds(outcome)) == ("fail", {"fenced-zombie"})
 
 
-def test_a_dead_hypervisor_is_survived_by_its_write_before_a_storage_that_can_be_simulated(
-    tmp_path: Path,
+@pytest.mark.parametrize("name", ["dead-hypervisor", "held-in-network"])
+def test_a_scenario_of_stock_servers_ends_alike_before_a_storage_that_can_be_simulated(
+    tmp_path: Path, name: str
 ) -> None:
-    path = Path(jepsen_blk.scenarios.__file__).parent / "dead-hypervisor.toml"
+    path = Path(jepsen_blk.scenarios.__file__).parent / f"{name}.toml"
     spec = load_spec(path, {"lab": "sim", "storage": {"kind": "policy"}})
     outcome = run_in_time_of(spec, run_test(spec, tmp_path))
     assert spec.expect is not None

@@ -50,12 +50,16 @@ def test_connections_outlive_a_freeze_and_a_reset_is_learned_of_at_its_end(tmp_p
         await asyncio.sleep(60)
         await lab.thaw("x")
         assert await progress(guest, 1) > 0
+        before = await guest.ping()
         await lab.freeze("x")
         assert await lab.network.reset("x", Path_.STORAGE) == 1
+        await asyncio.sleep(60)
         assert await lab.hypervisor.state("x") is GuestState.FROZEN
         await lab.thaw("x")
-        # All that was answered before has come; what the reset has failed is known.
         await lab.hypervisor.wait_state("x", GuestState.IO_ERROR, 5)
+        await lab.hypervisor.resume("x")
+        after = await guest.ping()
+        assert after["time"] - before["time"] >= 60e9  # its clock went on until it learned of the reset
 
     play(tmp_path, script)
 

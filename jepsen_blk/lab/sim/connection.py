@@ -34,6 +34,7 @@ class Flow:
         self._line = line
         self._given_up = given_up
         self._loop = asyncio.get_running_loop()
+        self.under_way = 0
         self._last_s = 0.0
         self._stuck: deque[tuple[Callable[..., None], tuple[Any, ...], int]] = deque()
         self._stuck_s = 0.0
@@ -55,7 +56,13 @@ class Flow:
                 return
             delay_s = late_s
         self._last_s = max(now_s + delay_s, self._last_s + _APART_S)
-        self._loop.call_at(self._last_s, deliver, *message)
+        self.under_way += 1
+        self._loop.call_at(self._last_s, self._deliver, deliver, message)
+
+    @property
+    def clear(self) -> bool:
+        """Tell whether a message would be the next to arrive."""
+        return not (self._stuck or self.under_way or self._line.cut)
 
     def healed(self) -> None:
         """Send again what was swallowed, when that is next tried."""
@@ -87,6 +94,10 @@ class Flow:
         if not self._stuck:
             self._stuck_s = self._loop.time()
         self._stuck.append((deliver, message, size))
+
+    def _deliver(self, deliver: Callable[..., None], message: tuple[Any, ...]) -> None:
+        self.under_way -= 1
+        deliver(*message)
 
     def _send_again(self) -> None:
         self._retry = None
@@ -121,6 +132,11 @@ class Connection:
         self._line = lines[0]
         self.out, self.in_ = (Flow(line, self.give_up) for line in lines)
         self._lost, self._ended = lost, ended
+
+    @property
+    def clear(self) -> bool:
+        """Tell whether it lives and carries nothing, either way."""
+        return self.alive and self.out.clear and self.in_.clear
 
     def close(self) -> None:
         """End it, as with its process: what was sent is still delivered, and then the end."""

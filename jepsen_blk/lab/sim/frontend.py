@@ -73,6 +73,11 @@ class Frontend:
             self.submit(request)
 
     @property
+    def clear(self) -> bool:
+        """Tell whether a request and its reply would go through with nothing before them."""
+        return self._connection is not None and self._connection.clear
+
+    @property
     def drained(self) -> bool:
         """Tell whether the guest may leave: nothing is in flight, or nobody waits for it."""
         return not (self._drains and self.in_flight)

@@ -14,7 +14,7 @@ import mmap
 from _random import Random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from jepsen_blk.errors import InternalError
 from jepsen_blk.stamp import BLOCK_BYTES
@@ -31,11 +31,46 @@ _TICK_S = 0.02
 _WALL_AHEAD_NS = 1_700_000_000 * 10**9
 
 
+class Completes(Protocol):
+    """Who has issued a request, and is told of its end."""
+
+    def complete(self, request: Request, result: int, data: bytes) -> None:
+        """Have the guest find the request completed."""
+
+
+class Booted(Protocol):
+    """A guest as its hypervisor knows it; see SimGuest."""
+
+    def run(self) -> None:
+        """Let it run on."""
+
+    def stop(self) -> None:
+        """Stop its processors."""
+
+    def hang(self) -> None:
+        """Do nothing."""
+
+    def go_on(self) -> None:
+        """Do something again."""
+
+    def plug(self, submitted: Callable[[Request], None], say: Callable[[bytes], None]) -> None:
+        """Connect it to a disk and a host."""
+
+    def twin(self) -> Booted:
+        """Return a copy of it; raises TypeError where it cannot be copied."""
+
+    def moved(self, request: Request) -> Request:
+        """Return a request of the guest that this one is the copy of, as its own."""
+
+    def receive(self, data: bytes) -> None:
+        """Take in what the host says."""
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """A request of the guest's disk, of one block or none; it is the same one when it is sent again."""
 
-    disk: SimDisk
+    disk: Completes
     number: int
     kind: int
     block: int

@@ -9,7 +9,7 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState, GuestStream, Migration, MigrationPhase, Progress
 from jepsen_blk.lab.sim.bell import Bell
-from jepsen_blk.lab.sim.guest import SimGuest
+from jepsen_blk.lab.sim.guest import Booted, SimGuest
 from jepsen_blk.lab.sim.machine import Machine
 from jepsen_blk.lab.sim.migration import MODES, Migrations
 from jepsen_blk.lab.sim.target import SimTarget
@@ -23,13 +23,20 @@ _STANDING = (GuestState.RUNNING, GuestState.PAUSED, GuestState.IO_ERROR)
 
 
 class SimHypervisor:
-    """Implements lab.seams.Hypervisor."""
+    """Implements lab.seams.Hypervisor; `boot` makes the guest of each start."""
 
     def __init__(
-        self, spec: Spec, network: SimNetwork, target: SimTarget, stream: GuestStream, nodes: tuple[str, str]
+        self,
+        spec: Spec,
+        network: SimNetwork,
+        target: SimTarget,
+        stream: GuestStream,
+        nodes: tuple[str, str],
+        boot: Callable[[], Booted] = SimGuest,
     ) -> None:
         self._spec = spec
         self._network, self._target = network, target
+        self._boot = boot
         self._attach: Callable[[str], Awaitable[None]] = stream.attach
         self._serials = {node: Serial(stream.accept(node)) for node in nodes}
         self._machines: dict[str, Machine] = {}
@@ -41,7 +48,7 @@ class SimHypervisor:
         """Start the guest on the node and let it run; one on another node runs on."""
         machine = self._launch(node)
         machine.state = GuestState.RUNNING
-        guest = SimGuest()
+        guest = self._boot()
         machine.plug(guest)
         await self._attach(node)
         guest.run()
@@ -51,6 +58,10 @@ class SimHypervisor:
         machine = self._machines.get(node)
         if machine is None or machine.state is not GuestState.INCOMING:
             self._launch(node)
+
+    def machine(self, node: str) -> Machine | None:
+        """Return the node's process, if it had one, as it is."""
+        return self._machines.get(node)
 
     async def state(self, node: str) -> GuestState:
         """Return the state of the node's guest."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from jepsen_blk.errors import InternalError
 from jepsen_blk.lab.seams import GuestState
 from jepsen_blk.lab.sim.frontend import Frontend
-from jepsen_blk.lab.sim.guest import Request, SimGuest
+from jepsen_blk.lab.sim.guest import Booted, Request
 from jepsen_blk.lab.sim.target import SimTarget
 from jepsen_blk.lab.sim.transport import Serial
 from jepsen_blk.lab.sim.wire import SimNetwork
@@ -28,7 +28,7 @@ class Machine:
     ) -> None:
         self.node = node
         self.state = GuestState.INCOMING
-        self.guest: SimGuest | None = None
+        self.guest: Booted | None = None
         self.frontend = Frontend(node, spec, network, target, stopped=self._failed, changed=changed)
         self._starved = False
         self._serial = serial
@@ -44,12 +44,12 @@ class Machine:
         """What the node says of the guest: the monitor of a frozen process says nothing."""
         return GuestState.FROZEN if self.frozen else self.state
 
-    def plug(self, guest: SimGuest) -> None:
+    def plug(self, guest: Booted) -> None:
         """Connect a guest, which stands still, to the node's disk and port."""
         self.guest = self._serial.guest = guest
         guest.plug(self.frontend.submit, self._serial.say)
 
-    def give_away(self) -> tuple[SimGuest, list[Request]]:
+    def give_away(self) -> tuple[Booted, list[Request]]:
         """Return the guest as it goes on elsewhere, and what it sends again there.
 
         Its twin is left behind, which may be let run too, unless its workload cannot be copied.

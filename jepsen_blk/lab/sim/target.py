@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 from jepsen_blk import clock
 from jepsen_blk.lab.sim.bell import Bell
@@ -21,7 +22,7 @@ from jepsen_blk.stamp import BLOCK_BYTES
 from jepsen_blk.storage.conflict import Arbiter, ConflictModel, Decision, Write
 from jepsen_blk.storage.ends import ENDS, spread
 from jepsen_blk.storage.holds import HoldBook, stamp_of
-from jepsen_blk.storage.log import TargetLog, WriteLine
+from jepsen_blk.storage.log import WriteLine
 from jepsen_blk.storage.misbehaviour import ERRORS, Caught, MisbehaviourBook
 from jepsen_blk.storage.pending import Pending
 from jepsen_blk.storage.reissues import Reissues
@@ -41,6 +42,17 @@ class Carried(Pending):
     timer: asyncio.TimerHandle | None = None
 
 
+class Log(Protocol):
+    """What the storage tells of itself, as storage.log.TargetLog keeps it."""
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Take in an event."""
+
+    @property
+    def write(self) -> Callable[[WriteLine], None]:
+        """What takes in the line of an ended write."""
+
+
 class SimTarget:
     """Serves reads, writes and flushes of single blocks of `backing`; steering.py steers them.
 
@@ -51,7 +63,7 @@ class SimTarget:
         self,
         model: ConflictModel,
         latency_ms: float,
-        log: TargetLog,
+        log: Log,
         backing: Backing,
         *,
         durable: bool = False,

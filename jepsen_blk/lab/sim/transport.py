@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from jepsen_blk.lab.sim.guest import SimGuest
+from jepsen_blk.lab.sim.guest import Booted
 
 
 class Serial(asyncio.Transport):
@@ -12,7 +12,7 @@ class Serial(asyncio.Transport):
 
     def __init__(self, host: asyncio.Protocol) -> None:
         super().__init__()
-        self.guest: SimGuest | None = None
+        self.guest: Booted | None = None
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._closed = False

@@ -19,6 +19,7 @@ from jepsen_blk import (
     __version__,
     cli_check,
     cli_compare,
+    cli_explore,
     cli_heal,
     cli_lint,
     cli_machine,
@@ -68,6 +69,7 @@ app.command()(cli_machine.image)
 
 _VERBS = (
     cli_shrink.shrink,
+    cli_explore.explore,
     cli_scenarios.scenarios,
     cli_compare.compare,
     cli_heal.heal,

@@ -4,7 +4,7 @@ BIN := .venv/bin
 # nft and sysctl are here, where Debian does not let an ordinary user look.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 INPUTS := debian-packages.txt pyproject.toml scripts/setup
-BENCHES := bench/check.py bench/online.py bench/certificate.py bench/interchange.py bench/sim.py bench/agent.py bench/target.py bench/guest.py bench/compare.py
+BENCHES := bench/check.py bench/online.py bench/certificate.py bench/interchange.py bench/sim.py bench/agent.py bench/target.py bench/guest.py bench/compare.py bench/explore.py
 
 .PHONY: help setup demo test lint bench prove prove-checker mutate-checker scenarios soak-smoke pictures policies doctor clean
 

@@ -86,6 +86,15 @@ ROOMS = {
         *("jepsen_blk.errors", "jepsen_blk.mistakes", "jepsen_blk.spec", "jepsen_blk.scenarios"),
         "jepsen_blk.storage.conflict",
     ),
+    "jepsen_blk.explore": (
+        *(*BASE, "jepsen_blk.spec", "jepsen_blk.mistakes", "jepsen_blk.deadline", "jepsen_blk.history"),
+        *("jepsen_blk.checker", "jepsen_blk.storage", "jepsen_blk.handoff", "jepsen_blk.lab.sim"),
+        *("jepsen_blk.lab.seams", "jepsen_blk.lab.paths"),
+    ),
+    "jepsen_blk.explore.replayed": (
+        *("jepsen_blk.errors", "jepsen_blk.spec", "jepsen_blk.expect", "jepsen_blk.controller"),
+        "jepsen_blk.lab.choose",
+    ),
     "jepsen_blk.shrink.ddmin": (),
     "jepsen_blk.shrink.candidate": ("jepsen_blk.spec", "nemesis"),
     "jepsen_blk.shrink.reductions": (
@@ -207,6 +216,7 @@ def test_only_what_runs_tests_imports_the_controller():
         "jepsen_blk.campaign.worker",
         "jepsen_blk.cli_run",
         "jepsen_blk.demo",
+        "jepsen_blk.explore.replayed",
         "jepsen_blk.scenarios.regression",
         "jepsen_blk.shrink.session",
     )

@@ -10,6 +10,7 @@ import ctypes
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Collection
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -90,7 +91,8 @@ class ProcessPool:
 
 def _begin_worker(parent: int, scratch: Path) -> None:
     """Make a worker that dies with its parent, leaves Ctrl-C to it, and works in its folder."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":  # elsewhere a worker outlives a parent that is killed until its run has ended
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it has died already
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

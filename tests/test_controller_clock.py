@@ -24,6 +24,7 @@ HOUR_S = 3600
 S = 10**9
 ITS_USES = {
     "jepsen_blk.store": "the name of a run's directory",
+    "jepsen_blk.campaign.session": "when a comparison was begun, for who reads it",
     "jepsen_blk.lab.local.qemu": "the age of QEMU's events",
     "jepsen_blk.lab.echo": "the age of a packet",
     "jepsen_blk.lab.ledger": "when a deed was done, for who heals it",

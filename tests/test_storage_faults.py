@@ -123,7 +123,7 @@ def test_a_storage_that_was_never_stopped_is_no_proof(
     async def spare(servers: LocalStorage) -> None: ...
 
     monkeypatch.setattr(LocalStorage, "stop", spare)
-    monkeypatch.setattr("nemesis.storage_fault._STOP_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("nemesis.guest_disk._STOP_TIMEOUT_S", 0.3)
     outcome = run(tmp_path, [{"fault": "storage-restart"}], backing=str(tmp_path / "disk"))
     assert outcome.verdict == "unknown"
     (fault,) = outcome.results["faults"]

@@ -147,10 +147,12 @@ def print_comparison(summaries: Sequence[CellSummary], console: Console) -> None
         groups.setdefault((cell.lab, cell.frontend, cell.nemesis), []).append(summary)
     for (lab, frontend, nemesis), members in groups.items():
         storages = list(dict.fromkeys(summary.cell.storage for summary in members))
-        table = Table(title=f"{nemesis} on {lab}, {frontend}", title_justify="left")
-        table.add_column("policy")
+        table = Table(
+            title=f"\n{nemesis} on {lab}, {frontend}", title_justify="left", box=None, padding=(0, 2, 0, 0)
+        )
+        table.add_column("policy", no_wrap=True)
         for storage in storages:
-            table.add_column(storage)
+            table.add_column(_two_lines(storage), no_wrap=True)
         for policy in dict.fromkeys(summary.cell.policy for summary in members):
             found = {s.cell.storage: s for s in members if s.cell.policy == policy}
             table.add_row(policy, *(_told(found.get(storage)) for storage in storages))
@@ -163,6 +165,12 @@ def print_comparison(summaries: Sequence[CellSummary], console: Console) -> None
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _two_lines(name: str) -> str:
+    """Break a long name at its last hyphen, so that five columns fit a terminal of 80."""
+    first, hyphen, second = name.rpartition("-")
+    return f"{first}-\n{second}" if hyphen else name
 
 
 def _told(summary: CellSummary | None) -> Text:

@@ -19,7 +19,7 @@ help:
 	@echo "make soak-smoke  200 random fault schedules on a storage that is right and 200 on one that is not; goes on where it was"
 	@echo "make mutate-checker  break the checker in every small way and see that a test notices"
 	@echo "make pictures  make the definitions and pictures of docs/anomalies.md anew"
-	@echo "make policies  make the truth table of docs/policies.md anew from two comparisons, SIM and LOCAL"
+	@echo "make policies  make the truth table of docs/policies.md anew from comparisons, SIM and LABS"
 	@echo "make doctor  say what this machine lacks"
 	@echo "make setup   install Debian packages (as root or by sudo) and make .venv; the others do it too"
 	@echo "make clean   remove .venv and caches; the store and its runs stay"
@@ -68,9 +68,9 @@ pictures: .venv/ready-all
 	$(BIN)/python -m jepsen_blk.report.kinds_page docs
 
 SIM ?= comparisons/truth-table
-LOCAL ?= comparisons/lab-table
+LABS ?= comparisons/lab-table comparisons/stock-table
 policies: .venv/ready-run
-	$(BIN)/python -m jepsen_blk.report.comparison.policies_page "$(SIM)" "$(LOCAL)" docs/policies.md
+	$(BIN)/python -m jepsen_blk.report.comparison.policies_page "$(SIM)" $(LABS) docs/policies.md
 
 mutate-checker: .venv/ready-all
 	$(BIN)/python bench/mutate_checker.py

@@ -13,7 +13,8 @@ from jepsen_blk.errors import EXIT_PASS, EXIT_UNKNOWN
 def compare(
     matrix: Annotated[Path | None, typer.Argument(metavar="MATRIX.toml", help="What is compared.")] = None,
     builtin: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Instead: truth-table (simulated) or lab-table.")
+        str | None,
+        typer.Option(metavar="NAME", help="Instead: truth-table (simulated), lab-table or stock-table."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The comparison's folder: comparisons/NAME.")

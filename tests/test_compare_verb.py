@@ -83,7 +83,7 @@ def test_what_would_be_run_is_listed_and_nothing_is_made(tmp_path: Path) -> None
     [
         ([], "give either a matrix file or --builtin NAME"),
         (["nothing.toml"], "nothing.toml: cannot read the matrix"),
-        (["--builtin", "truth"], "no matrix 'truth'; there are truth-table, lab-table"),
+        (["--builtin", "truth"], "no matrix 'truth'; there are truth-table, lab-table, stock-table"),
         (["mine.toml", "--rerun", "bad"], "--rerun: no choice 'bad'; there are unknown, failed, all"),
         (["mine.toml", "--seeds", "0"], "mine.toml: seeds: Input should be greater than or equal to 1"),
         (["mine.toml", "--cluster", "x", "--jobs", "2"], "--jobs: the workers of a cluster say"),

@@ -25,7 +25,7 @@ def page(tmp_path):
 
 
 def make(tmp_path, page, local, explanations=()):
-    write(save(tmp_path / "sim", SIM), save(tmp_path / "local", local), page, explanations)
+    write(save(tmp_path / "sim", SIM), [save(tmp_path / "local", local)], page, explanations)
     return page.read_text()
 
 
@@ -35,7 +35,7 @@ def test_the_tables_of_both_labs_and_their_comparison_come_between_the_markers(t
     assert text.startswith(f"# Policies\n\n{BEGIN}\n\n")
     assert text.endswith(f"\n\n{END}\n\nafter\n")
     assert "old" not in text
-    assert "### Simulator\n\n450 runs of `jepsen-blk compare m.toml`." in text
+    assert "### Simulator: policies\n\n450 runs of `jepsen-blk compare m.toml`." in text
     assert "| requeue | ✗ 40 of 50, 67 % to 89 % |" in text
     assert "**Frontend blkfront, nemesis migrate**" in text
     assert "Of 6 cells that both have, they agree on 6, differ on 0, and 0 neither could judge." in text
@@ -54,7 +54,7 @@ def test_a_disagreement_carries_the_number_of_its_explanation(tmp_path, page):
 
 def test_a_cell_that_neither_could_judge_is_no_agreement(tmp_path, page):
     sim = save(tmp_path / "sim", table("requeue", "nus"))
-    write(sim, save(tmp_path / "local", table("requeue", "nus", lab="local")), page, ())
+    write(sim, [save(tmp_path / "local", table("requeue", "nus", lab="local"))], page, ())
     text = page.read_text()
     assert "they agree on 2, differ on 0, and 1 neither could judge." in text
     assert "| requeue | ?  ? | ✗ = ✗ | ✓ = ✓ |" in text

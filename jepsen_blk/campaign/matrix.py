@@ -33,7 +33,7 @@ from jepsen_blk.table import Table
 from nemesis.catalogue import CATALOGUE, fault_class, make_fault
 
 _HERE = Path(__file__).parent / "matrices"
-BUILT_IN_MATRICES = ("truth-table", "lab-table")
+BUILT_IN_MATRICES = ("truth-table", "lab-table", "stock-table")
 POLICY_TARGET = "policy"
 RECONNECT = "qemu-reconnect"
 FRONTENDS = ("qemu", RECONNECT, "blkfront")

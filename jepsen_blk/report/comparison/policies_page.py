@@ -1,8 +1,8 @@
 """The part of docs/policies.md that is made, not written: what simulator and local lab say, cell by cell.
 
-`python -m jepsen_blk.report.comparison.policies_page SIM_DIR LAB_DIR docs/policies.md` writes it anew from
-two comparisons. A simulator is worth what it has in common with the real thing, so a disagreement without
-an explanation is an error, and the page stays as it was.
+`python -m jepsen_blk.report.comparison.policies_page SIM_DIR LAB_DIR... docs/policies.md` writes it anew from
+one comparison on the simulator and others on the lab. A simulator is worth what it has in common with the
+real thing, so a disagreement without an explanation is an error, and the page stays as it was.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from jepsen_blk.report.comparison.wording import SYMBOLS
 
 BEGIN, END = "<!-- truth table: begin -->", "<!-- truth table: end -->"
 _SIM, _LOCAL = "sim", "local"
-_USAGE = "usage: python -m jepsen_blk.report.comparison.policies_page SIM_DIR LAB_DIR docs/policies.md"
+Found = tuple[Comparison, tuple[CellSummary, ...]]
+"""A comparison, and those of its cells that are of one lab."""
+_USAGE = "usage: python -m jepsen_blk.report.comparison.policies_page SIM_DIR LAB_DIR... docs/policies.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,14 @@ class Pair:
         return f"{where} (simulator {self.sim.judgement}, local lab {self.local.judgement})"
 
 
-def write(sim_dir: Path, local_dir: Path, page: Path, explanations: Sequence[Explanation]) -> None:
+def write(sim_dir: Path, local_dirs: Sequence[Path], page: Path, explanations: Sequence[Explanation]) -> None:
     """Replace what is between the page's markers.
 
     Raises UserError where a comparison or the page cannot be used, and where a disagreement has no
     explanation.
     """
-    sim, local = load_comparison(sim_dir), load_comparison(local_dir)
-    made = section(
-        (sim, _of_lab(sim, _SIM, sim_dir)), (local, _of_lab(local, _LOCAL, local_dir)), explanations
-    )
+    sim = _of_lab(load_comparison(sim_dir), _SIM, sim_dir)
+    made = section(sim, [_of_lab(load_comparison(one), _LOCAL, one) for one in local_dirs], explanations)
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
@@ -70,18 +70,14 @@ def write(sim_dir: Path, local_dir: Path, page: Path, explanations: Sequence[Exp
     page.write_text(f"{head}{BEGIN}\n\n{made}\n\n{END}{tail}", encoding="utf-8")
 
 
-def section(
-    sim: tuple[Comparison, Sequence[CellSummary]],
-    local: tuple[Comparison, Sequence[CellSummary]],
-    explanations: Sequence[Explanation],
-) -> str:
+def section(sim: Found, local: Sequence[Found], explanations: Sequence[Explanation]) -> str:
     """Return the tables of both labs and their comparison in Markdown; raises UserError as `write` does."""
     parts = [legend()]
-    for name, (comparison, cells) in (("Simulator", sim), ("Local lab", local)):
+    for name, (comparison, cells) in (("Simulator", sim), *(("Local lab", one) for one in local)):
         runs = sum(cell.runs for cell in cells)
-        parts.append(f"### {name}\n\n{runs:,} runs of `{comparison.command}`.")
+        parts.append(f"### {name}: {comparison.name}\n\n{runs:,} runs of `{comparison.command}`.")
         parts += [f"**{_told(group)}**\n\n{truth_table(group)}" for group in groups_of(cells)]
-    parts += _side_by_side(sim[1], local[1], explanations)
+    parts += _side_by_side(sim[1], [cell for _, cells in local for cell in cells], explanations)
     return "\n\n".join(parts)
 
 
@@ -151,13 +147,13 @@ def _told(group: Group) -> str:
     return f"Frontend {group.place.frontend}, nemesis {group.place.nemesis}"
 
 
-def _of_lab(comparison: Comparison, lab: str, folder: Path) -> tuple[CellSummary, ...]:
+def _of_lab(comparison: Comparison, lab: str, folder: Path) -> Found:
     cells = tuple(summary for summary in comparison.cells if summary.cell.lab == lab)
     if not cells:
         raise UserError(
             f"{folder}: has no cell of lab {lab!r}; name the simulator's comparison first, then the lab's"
         )
-    return cells
+    return comparison, cells
 
 
 def _without_lab(cell: Cell) -> tuple[str, ...]:
@@ -166,12 +162,12 @@ def _without_lab(cell: Cell) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page named last; a mistake is a line on stderr."""
-    if len(arguments) != 3:
+    if len(arguments) < 3:
         sys.stderr.write(f"{_USAGE}\n")
         return EXIT_USER
-    sim_dir, local_dir, page = map(Path, arguments)
+    sim_dir, *local_dirs, page = map(Path, arguments)
     try:
-        write(sim_dir, local_dir, page, load_explanations())
+        write(sim_dir, local_dirs, page, load_explanations())
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

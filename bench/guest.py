@@ -95,7 +95,7 @@ async def measure(
     nodes = await make_nodes(namespaces)
     await start_storage(spec, nodes[STORAGE_NODE], STORAGE_ADDRESS, namespaces, run_dir)
     console = run_dir / "logs/console.log"
-    disk = nbd_disk(STORAGE_ADDRESS, storage_ports("policy")["x"], "x")
+    disk = nbd_disk(STORAGE_ADDRESS, storage_ports("policy")["x"], "x", 0)
     argv = machine.argv("bench", namespaces.inner_run_dir / "agent.sock", console, disk)
     inner, outer = namespaces.inner_run_dir, namespaces.run_dir
     qemu = await Qemu.start(

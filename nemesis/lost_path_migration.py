@@ -25,9 +25,8 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import LabError, SpecError
-from jepsen_blk.lab.seams import GuestState
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, let_run
+from nemesis.fault import NotProven, Stage, keep_running, let_run
 from nemesis.guest_disk import given_up
 from nemesis.hold import Hold, hot_blocks
 from nemesis.overlap import Ground
@@ -95,10 +94,7 @@ class LostPathMigration:
         limit = asyncio.create_task(self._release_in_time(stage))
         try:
             await self._move(stage)
-            await self._overwrite(stage)
-            self._quiesced = True
-            await stage.quiesce()
-            await stage.read_all()
+            await keep_running(stage, self._overwrite_and_read(stage))
         finally:
             limit.cancel()
             await asyncio.wait({limit})
@@ -140,11 +136,18 @@ class LostPathMigration:
         except LabError as error:
             raise NotProven(f"the write in flight was not sent again: {error}") from error
 
+    async def _overwrite_and_read(self, stage: Stage) -> None:
+        """Let A be overwritten and read every block; a refused write may stop the guest at any time of it."""
+        await self._overwrite(stage)
+        self._quiesced = True
+        await stage.quiesce()
+        await stage.read_all()
+
     async def _overwrite(self, stage: Stage) -> None:
         """Return once Y has had the re-issued A and one more write to its block completed.
 
         A target that makes Y wait, or refuses it, is the point of some policies: then the end of the
-        hold ends this too, and Y is let run again whenever a refused write has stopped it.
+        hold ends this too.
         """
         waiting = asyncio.create_task(
             self._hold.wait_overwritten(stage, stage.guest_node, 2, self.hold_max_s)
@@ -152,8 +155,6 @@ class LostPathMigration:
         try:
             while not waiting.done():
                 await asyncio.wait({waiting}, timeout=_POLL_S)
-                if await stage.lab.hypervisor.state(stage.guest_node) is GuestState.IO_ERROR:
-                    await stage.lab.hypervisor.resume(stage.guest_node)
                 if not waiting.done() and not await self._hold.still_held(stage):
                     break
         finally:

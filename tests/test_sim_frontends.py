@@ -7,6 +7,7 @@ import pytest
 from sim_run import kinds, simulate
 
 from jepsen_blk.history.events import read_events
+from nemesis.fault import Stage
 
 FRONTENDS: dict[str, dict[str, Any]] = {
     "qemu": {},
@@ -118,3 +119,19 @@ def test_a_lost_path_is_proven_by_what_the_frontend_makes_of_it(
         ("reset", "qemu-reconnect"): "connected again, the guest works on x",
     }
     assert shows.get((fault, frontend), "its guest is told") in proof(outcome)
+
+
+def test_a_guest_that_a_late_refusal_stops_is_let_run_until_all_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiesce = Stage.quiesce
+
+    async def stopped_first(stage: Stage) -> None:
+        await stage.lab.hypervisor.pause(stage.guest_node)
+        await quiesce(stage)
+
+    monkeypatch.setattr(Stage, "quiesce", stopped_first)
+    outcome = simulate(
+        tmp_path, storage={"conflict": "reject-busy"}, nemesis=[{"fault": "lost-path-migration"}]
+    )
+    assert (outcome.verdict, outcome.results["reasons"]) == ("pass", [])

@@ -21,11 +21,12 @@ from jepsen_blk.campaign.budget import Budget
 from jepsen_blk.campaign.engine import Engine
 from jepsen_blk.campaign.pools import ProcessPool
 from jepsen_blk.campaign.rowfile import ROWS, RowFile, read_rows
-from jepsen_blk.campaign.rows import Row
+from jepsen_blk.campaign.rows import Cell, Row
 from jepsen_blk.campaign.session import compare
 from jepsen_blk.campaign.worker import Job, make_run
 from jepsen_blk.errors import UserError
 from jepsen_blk.judge import judge_run
+from jepsen_blk.spec import make_spec
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +49,16 @@ def test_a_comparison_finds_which_policy_loses_writes_and_keeps_a_run_of_each(tm
     told = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [cell["judgement"] for cell in told["cells"]] == ["unsafe", "safe"]
     assert (told["name"], told["command"]) == ("small", "jepsen-blk compare small.toml")
+
+
+def test_a_policy_that_keeps_the_guest_stopped_is_seen_to_cost_throughput() -> None:
+    fault = {"fault": "lost-path-migration", "options": {"hold_max_s": 0.5}}
+    rates = {}
+    for policy in ("requeue", "quiesce"):
+        spec = make_spec({"lab": "sim", "handoff": {"policy": policy}, "nemesis": [fault]})
+        cell = Cell("sim", "qemu", "arrival-order", policy, "lost-path-migration")
+        rates[policy] = make_run(Job(cell, spec, "digest", frozenset(), 60)).row.ops_per_s
+    assert 0 < rates["quiesce"] < rates["requeue"] / 2
 
 
 def test_a_worker_killed_in_the_middle_loses_no_run(tmp_path: Path) -> None:

@@ -31,9 +31,10 @@ class Row:
 
     `spec` is a digest of the whole specification but the seed, so that a row of another one is not taken for
     it. `anomalies` counts by kind. `blackouts_ms` has how long writes stood still at each migration,
-    `latencies_ms` the 50th and 99th percentile of acknowledged writes in the guest, None without one. `run`
-    is the folder that was kept of it, relative to the comparison's, empty if none was. `error` is why no
-    verdict could be had: its lab did not start, its worker never answered.
+    `latencies_ms` the 50th and 99th percentile of acknowledged writes in the guest, None without one;
+    `ops_per_s` is by the host's clock. `run` is the folder that was kept of it, relative to the comparison's,
+    empty if none was. `error` is why no verdict could be had: its lab did not start, its worker never
+    answered.
     """
 
     cell: Cell

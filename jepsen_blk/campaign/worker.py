@@ -21,10 +21,11 @@ import numpy as np
 from jepsen_blk.campaign.rows import Cell, Row
 from jepsen_blk.controller import Outcome, run_test
 from jepsen_blk.errors import LabError
+from jepsen_blk.history.events import read_events
 from jepsen_blk.history.journal import read_journal
 from jepsen_blk.history.record import F
 from jepsen_blk.history.record import Outcome as Ended
-from jepsen_blk.judge import JOURNAL
+from jepsen_blk.judge import EVENTS, JOURNAL
 from jepsen_blk.lab.choose import run_in_time_of
 from jepsen_blk.spec import Spec, Verdict
 
@@ -116,7 +117,7 @@ def _row(job: Job, outcome: Outcome, seconds: float) -> Row:
         reissues=sum(move["reissued"] for move in migrations),
         blackouts_ms=tuple(move["stall_ms"] for move in migrations if move["stall_ms"] is not None),
         latencies_ms=_latencies_ms(outcome.run_dir),
-        ops_per_s=results["workload"]["ops_per_s"],
+        ops_per_s=_ops_per_s(outcome.run_dir, results["ops"]),
         seconds=round(seconds, 3),
     )
 
@@ -129,6 +130,13 @@ def _latencies_ms(run_dir: Path) -> tuple[float, float] | None:
         return None
     p50, p99 = np.percentile(history.finish[acked] - history.start[acked], (50, 99)) / 1e6
     return round(float(p50), 3), round(float(p99), 3)
+
+
+def _ops_per_s(run_dir: Path, ops: int) -> float:
+    """Return the throughput by the host's clock: the guest's stands still while a policy keeps it stopped."""
+    moments = [event.time_ns for event in read_events(run_dir / EVENTS) if event.source == "workload"]
+    span_ns = max(moments) - min(moments) if moments else 0
+    return round(ops / (span_ns / 1e9), 1) if span_ns else 0.0
 
 
 def _pack(run_dir: Path) -> bytes:

@@ -18,8 +18,8 @@ from jepsen_blk.lint.specification import read_specification
 from jepsen_blk.spec import HandoffPolicy, make_spec
 from jepsen_blk.storage.conflict import ConflictModel
 
-NEED_A_LAB = {"flush-ignored", "host-cache", "no-lock"}
-"""What shows them is not simulated; the scenarios have tests of their own."""
+NEED_A_LAB = {"host-cache"}
+"""What shows it is not simulated: the scenario has a test of its own."""
 WHOLE = [
     rule.id
     for rule in RULES.values()

@@ -52,7 +52,7 @@ def read_specification(data: bytes, origin: str) -> Facts:
 
 
 def _is_simulated(spec: Spec) -> bool:
-    return spec.storage.kind == "policy" and spec.storage.cache == "none" and spec.storage.backing is None
+    return spec.storage.kind == "policy" and spec.storage.backing is None
 
 
 def _lines(text: str) -> dict[str, int]:

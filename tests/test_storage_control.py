@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -66,9 +65,7 @@ def test_the_seam_steers_a_real_target(tmp_path: Path) -> None:
 def test_a_refusal_becomes_one_line_that_names_storage_and_request(tmp_path: Path) -> None:
     with policy_target(tmp_path) as rig:
         control = StorageControl(rig.control)
-        with pytest.raises(
-            LabError, match=f"^{re.escape(str(rig.control))}: release hold=9: there is no hold 9$"
-        ):
+        with pytest.raises(LabError, match="^the storage: release hold=9: there is no hold 9$"):
             asyncio.run(control.release(9))
         hold = asyncio.run(control.hold("x"))
         with pytest.raises(LabError, match=rf"wait_held hold={hold} timeout_s=0: timeout$"):
@@ -77,9 +74,9 @@ def test_a_refusal_becomes_one_line_that_names_storage_and_request(tmp_path: Pat
 
 def test_a_storage_that_is_not_there_is_a_lab_error(tmp_path: Path) -> None:
     control = StorageControl(tmp_path / "none.sock")
-    with pytest.raises(LabError, match=r"none\.sock: the storage does not answer stats \(No such file"):
+    with pytest.raises(LabError, match=r"^the storage does not answer stats \(No such file"):
         asyncio.run(control.stats())
-    with pytest.raises(LabError, match="did not start within 0 s; see its log"):
+    with pytest.raises(LabError, match=r"did not start within 0 s; see logs/storage\.log of its run"):
         asyncio.run(control.wait_ready(0))
 
 
@@ -93,7 +90,7 @@ def test_a_storage_that_dies_in_its_answer_is_a_lab_error(tmp_path: Path, reply:
 
     with (
         answering(path, answer),
-        pytest.raises(LabError, match="ended without answering in_flight node=x; see its log"),
+        pytest.raises(LabError, match=r"ended without answering in_flight node=x; see logs/storage\.log"),
     ):
         asyncio.run(StorageControl(path).in_flight("x"))
 

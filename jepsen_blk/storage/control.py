@@ -24,6 +24,8 @@ _GRACE_S = 5.0
 """How much longer than the server's own time-out a wait may take to be answered."""
 _MAX_REPLY_BYTES = 16 << 20
 _POLL_S = 0.02
+_SEE = "see logs/storage.log of its run"
+"""The socket's own path is gone with the lab, and another one in each run."""
 
 
 class StorageControl:
@@ -42,9 +44,7 @@ class StorageControl:
                         return
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
-            raise LabError(
-                f"{self._path}: the storage did not start within {timeout_s:g} s; see its log"
-            ) from error
+            raise LabError(f"the storage did not start within {timeout_s:g} s; {_SEE}") from error
 
     async def in_flight(self, node: str) -> Sequence[InFlight]:
         """Return the node's writes in flight, in order of arrival."""
@@ -132,20 +132,16 @@ class StorageControl:
             async with asyncio.timeout(bound_s):
                 line = await self._exchange(json.dumps({"do": do, **fields}).encode() + b"\n")
         except TimeoutError as error:
-            raise LabError(f"{self._path}: no answer to {what} within {bound_s:g} s; see its log") from error
+            raise LabError(f"the storage: no answer to {what} within {bound_s:g} s; {_SEE}") from error
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or error
-            raise LabError(
-                f"{self._path}: the storage does not answer {what} ({why}); see its log"
-            ) from error
+            raise LabError(f"the storage does not answer {what} ({why}); {_SEE}") from error
         try:
             reply = json.loads(line)
         except ValueError as error:
-            raise LabError(
-                f"{self._path}: the storage ended without answering {what}; see its log"
-            ) from error
+            raise LabError(f"the storage ended without answering {what}; {_SEE}") from error
         if not reply["ok"]:
-            raise LabError(f"{self._path}: {what}: {reply['error']}")
+            raise LabError(f"the storage: {what}: {reply['error']}")
         return dict(reply)
 
     async def _exchange(self, request: bytes) -> bytes:

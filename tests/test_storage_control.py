@@ -65,7 +65,7 @@ def test_the_seam_steers_a_real_target(tmp_path: Path) -> None:
 def test_a_refusal_becomes_one_line_that_names_storage_and_request(tmp_path: Path) -> None:
     with policy_target(tmp_path) as rig:
         control = StorageControl(rig.control)
-        with pytest.raises(LabError, match="^the storage: release hold=9: there is no hold 9$"):
+        with pytest.raises(LabError, match=r"^the storage: release hold=9: there is no hold 9$"):
             asyncio.run(control.release(9))
         hold = asyncio.run(control.hold("x"))
         with pytest.raises(LabError, match=rf"wait_held hold={hold} timeout_s=0: timeout$"):

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from jepsen_blk.campaign.rows import Cell, Row
 from jepsen_blk.campaign.summary import CellSummary
+from jepsen_blk.report.panel import Panel
 
-_REFRESH_PER_S = 4
 _PLAIN_EVERY_S = 15.0
 _STYLES = {"unsafe": "bold red", "safe": "bold green", "unknown": "bold yellow", "undecided": "yellow"}
 _MOST_SKIPPED = 8
@@ -40,10 +39,8 @@ class CompareView:
     """Shows a comparison; `most_left` says how many runs may come yet."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
-        self._began_s = self._told_s = clock()
-        self._live: Live | None = None
+        self._panel = Panel(console, self.render, clock)
+        self._told_s = 0.0
         self._most_left: Callable[[], int] = lambda: 0
         self._cells = self._decided = self._runs = 0
         self._verdicts: Counter[str] = Counter()
@@ -51,21 +48,14 @@ class CompareView:
 
     def begin(self, extent: Extent, most_left: Callable[[], int]) -> None:
         """It begins, or goes on."""
-        self._began_s = self._told_s = self._clock()
+        self._panel.begin()
         self._cells, self._most_left = extent.cells, most_left
         before = f"; {extent.known} runs are there from before" if extent.known else ""
         head = f"comparing {extent.name}: {_many(extent.cells, 'cell')} of {_many(extent.seeds, 'run')} each"
-        self._line(Text(f"{head}, fewer where that is enough{before}"))
+        self._panel.line(Text(f"{head}, fewer where that is enough{before}"))
         for line in skipped_lines(extent.skipped):
-            self._line(Text(line, style="dim"))
-        if self._console.is_terminal:
-            self._live = Live(
-                get_renderable=self.render,
-                console=self._console,
-                refresh_per_second=_REFRESH_PER_S,
-                transient=True,
-            )
-            self._live.start()
+            self._panel.line(Text(line, style="dim"))
+        self._panel.open()
 
     def row(self, row: Row) -> None:
         """A run has ended; the first of a cell that could not be made is a line of its own."""
@@ -73,29 +63,27 @@ class CompareView:
         self._verdicts[row.verdict] += 1
         if row.error and row.error != self._last:
             self._last = row.error
-            self._line(Text(f"{row.cell}, seed {row.seed}: {row.error}", style="yellow"))
-        if self._live is None and self._clock() - self._told_s >= _PLAIN_EVERY_S:
-            self._told_s = self._clock()
-            self._line(Text(self._progress()))
+            self._panel.line(Text(f"{row.cell}, seed {row.seed}: {row.error}", style="yellow"))
+        if not self._panel.is_open and self._panel.elapsed_s - self._told_s >= _PLAIN_EVERY_S:
+            self._told_s = self._panel.elapsed_s
+            self._panel.line(Text(self._progress()))
 
     def decided(self, cell: Cell, why: str) -> None:
         """A cell needs no more runs."""
         self._decided += 1
         judgement, _, rest = why.partition(":")
-        self._line(Text.assemble((f"{judgement:<9}", _STYLES.get(judgement, "")), f" {cell}:{rest}"))
+        self._panel.line(Text.assemble((f"{judgement:<9}", _STYLES.get(judgement, "")), f" {cell}:{rest}"))
 
     def close(self) -> None:
         """Give the terminal back."""
-        if self._live is not None:
-            live, self._live = self._live, None
-            live.stop()
+        self._panel.close()
 
     def render(self) -> Text:
         """Return what is shown under the lines."""
         return Text.assemble((" COMPARE ", "bold white on blue"), f"  {self._progress()}")
 
     def _progress(self) -> str:
-        took_s, left = self._clock() - self._began_s, self._most_left()
+        took_s, left = self._panel.elapsed_s, self._most_left()
         rate = self._runs / took_s if took_s > 0 else 0.0
         said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(self._verdicts.items()))
         eta = f" at most, {duration(left / rate)}" if rate else " at most"
@@ -104,10 +92,6 @@ class CompareView:
             f"{_many(self._runs, 'run')} ({said or 'none yet'}), "
             f"{rate:.1f} a second; {left} left{eta}"
         )
-
-    def _line(self, line: Text) -> None:
-        stamp = (f"{self._clock() - self._began_s:7.1f} s  ", "dim")
-        self._console.print(Text.assemble(stamp, line), soft_wrap=True)
 
 
 @contextlib.contextmanager

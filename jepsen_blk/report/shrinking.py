@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
+from jepsen_blk.report.panel import Panel
 from jepsen_blk.report.terminal import VERDICT_STYLES
 from jepsen_blk.report.view import NullView
 
-_REFRESH_PER_S = 4
 _MOST_SPEC_LINES = 40
 """A longer specification is not shown but named."""
 
@@ -23,10 +22,7 @@ class ShrinkView(NullView):
     """Shows how far a shrinking is; each of its tests tells it its phases as any View."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
-        self._began = clock()
-        self._live: Live | None = None
+        self._panel = Panel(console, self.render, clock)
         self._runs = 0
         self._budget = ""
         self._doing = ""
@@ -35,18 +31,14 @@ class ShrinkView(NullView):
 
     def begin(self, run: str, kinds: Sequence[str], planned: int, budget: str, known: int) -> None:
         """Shrinking begins, or goes on if runs are known."""
-        self._began, self._budget = self._clock(), budget
+        self._panel.begin()
+        self._budget = budget
         before = f"; {known} runs are known from before" if known else ""
-        self._line(Text(f"shrinking {run}"))
-        self._line(Text(f"failed by {', '.join(kinds)}; faults planned: {planned}; budget: {budget}{before}"))
-        if self._console.is_terminal:
-            self._live = Live(
-                get_renderable=self.render,
-                console=self._console,
-                refresh_per_second=_REFRESH_PER_S,
-                transient=True,
-            )
-            self._live.start()
+        self._panel.line(Text(f"shrinking {run}"))
+        self._panel.line(
+            Text(f"failed by {', '.join(kinds)}; faults planned: {planned}; budget: {budget}{before}")
+        )
+        self._panel.open()
 
     def trying(self, what: str, faults: str, attempt: int, attempts: int) -> None:
         """A run of a candidate begins."""
@@ -67,7 +59,7 @@ class ShrinkView(NullView):
             line.append(" (known from before)", style="dim")
         if kept:
             self._smallest = faults
-        self._line(line)
+        self._panel.line(line)
 
     def confirming(self, number: int, of: int) -> None:
         """The smallest is run again."""
@@ -80,24 +72,18 @@ class ShrinkView(NullView):
 
     def close(self) -> None:
         """Give the terminal back."""
-        if self._live is not None:
-            live, self._live = self._live, None
-            live.stop()
+        self._panel.close()
 
     def render(self) -> Text:
         """Return what is shown under the lines."""
         return Text.assemble(
             (" SHRINK ", "bold white on blue"),
             (f" run {self._runs}", "bold"),
-            (f"   {self._clock() - self._began:.0f} s   budget: {self._budget}", "dim"),
+            (f"   {self._panel.elapsed_s:.0f} s   budget: {self._budget}", "dim"),
             f"\n ● {self._doing}" if self._doing else "",
             (f"   {self._phase}" if self._phase else "", "dim"),
             f"\n   smallest so far: {self._smallest}" if self._smallest else "",
         )
-
-    def _line(self, line: Text) -> None:
-        stamp = (f"{self._clock() - self._began:7.1f} s  ", "dim")
-        self._console.print(Text.assemble(stamp, line), soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +20,7 @@ from jepsen_blk import clock
 from jepsen_blk.checker.wording import show_ms
 from jepsen_blk.history.events import Event
 from jepsen_blk.report.again import how_to_repeat
+from jepsen_blk.report.panel import Panel
 
 if TYPE_CHECKING:
     from jepsen_blk.spec import Spec
@@ -32,7 +32,6 @@ VERDICT_STYLES = {
 }
 _SHOWN_EVENTS = 8
 _SOURCE_STYLES = {"fault": "red", "migration": "magenta", "handoff": "cyan", "checker": "bold red"}
-_REFRESH_PER_S = 8
 _RATE_WINDOW_S = 1.0
 _QUIET = ("setup", "over")
 
@@ -52,14 +51,13 @@ class LiveView:
     """Implements report.view.View on a rich console."""
 
     def __init__(self, console: Console | None = None, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console()
+        self._panel = Panel(console or Console(), self.render, now_s)
         self._now_s = now_s
-        self._live: Live | None = None
         self._name = ""
         self._steps: tuple[str, ...] = ()
         self._phase_lines: list[tuple[str, float]] = []
         self._events: list[Text] = []
-        self._began = self._marked = now_s()
+        self._marked = now_s()
         self._completed = self._marked_ops = 0
         self._per_s = 0.0
         self._checked = Text()
@@ -70,35 +68,29 @@ class LiveView:
         self.close()
         self._name, self._steps, self._verdict = name, tuple(steps), ""
         self._phase_lines, self._events = [], []
-        self._began = self._marked = self._now_s()
+        self._panel.begin()
+        self._marked = self._now_s()
         self._completed = self._marked_ops = 0
         self._per_s = 0.0
         self._checked = Text()
-        if self._console.is_terminal:
-            self._live = Live(
-                get_renderable=self.render,
-                console=self._console,
-                refresh_per_second=_REFRESH_PER_S,
-                transient=True,
-            )
-            self._live.start()
-        else:
-            self._line(Text(f"test {name}"))
+        self._panel.open()
+        if not self._panel.is_open:
+            self._panel.line(Text(f"test {name}"))
 
     def phase(self, text: str) -> None:
         """Enter a phase."""
         self._phase_lines.append((text, self._now_s()))
-        if self._live is None:
-            self._line(Text(text))
+        if not self._panel.is_open:
+            self._panel.line(Text(text))
 
     def event(self, event: Event) -> None:
         """Show an event: the last few in the panel, every one as a plain line."""
         if event.phase in _QUIET or (event.source == "test" and event.phase in ("begin", "end")):
             return
         line = describe(event)
-        self._events = [*self._events[-(_SHOWN_EVENTS - 1) :], self._stamp(line)]
-        if self._live is None:
-            self._line(line)
+        self._events = [*self._events[-(_SHOWN_EVENTS - 1) :], self._panel.dated(line)]
+        if not self._panel.is_open:
+            self._panel.line(line)
 
     def operations(self, completed: int) -> None:
         """Update the counters; the rate is that of the last second."""
@@ -120,22 +112,20 @@ class LiveView:
     def finish(self, verdict: str) -> None:
         """Close the panel; without one, say how much was done."""
         self._verdict = verdict
-        if self._live is None and self._name:
-            self._line(Text(f"{self._completed:,} operations; verdict {verdict}"))
+        if not self._panel.is_open and self._name:
+            self._panel.line(Text(f"{self._completed:,} operations; verdict {verdict}"))
         self.close()
 
     def close(self) -> None:
         """Give the terminal back."""
-        if self._live is not None:
-            live, self._live = self._live, None
-            live.stop()
+        self._panel.close()
 
     def render(self) -> RenderableType:
         """Return the panel as it is now."""
         head = Text.assemble(
             (f" {self._verdict.upper() or 'TEST'} ", VERDICT_STYLES.get(self._verdict, "bold white on blue")),
             (f" {self._name}", "bold"),
-            (f"   {self._elapsed():.1f} s", "dim"),
+            (f"   {self._panel.elapsed_s:.1f} s", "dim"),
         )
         counters = Text.assemble(
             (f"{self._completed:,}", "bold"),
@@ -157,15 +147,6 @@ class LiveView:
             lines.append(Text.assemble((f" {mark} {name}", style), (f"  {end - at:.1f} s", "dim")))
         names = [name for name, _ in begun]
         return lines + [Text(f"   {step}", style="dim") for step in self._steps if step not in names]
-
-    def _elapsed(self) -> float:
-        return self._now_s() - self._began
-
-    def _stamp(self, line: Text) -> Text:
-        return Text.assemble((f"{self._elapsed():7.2f} s  ", "dim"), line)
-
-    def _line(self, line: Text) -> None:
-        self._console.print(self._stamp(line), soft_wrap=True)
 
 
 def describe(event: Event) -> Text:

@@ -18,7 +18,8 @@ from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
 from nemesis.cues import count_reissues
-from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import let_work, require_running, require_working
 from nemesis.steps.abilities import abilities_of
 from nemesis.steps.guest import GuestStep, Quiesce
 from nemesis.steps.machine import MachineStep

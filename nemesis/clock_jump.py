@@ -19,7 +19,8 @@ from pydantic.json_schema import SkipJsonSchema
 from jepsen_blk import clock
 from jepsen_blk.history.record import PENDING
 from jepsen_blk.lab.seams import Guest
-from nemesis.fault import SETTLE_S, NotProven, Stage, require_running, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import SETTLE_S, require_running, require_working
 from nemesis.overlap import Ground
 
 _LEAST_S = 10.0

@@ -18,7 +18,8 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Direction
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import NotProven, Stage, let_work, require_absent, require_running, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import let_work, require_absent, require_running, require_working
 from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss
 

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from jepsen_blk.lab.paths import Direction
-from nemesis.fault import Stage, let_run
+from nemesis.fault import Stage
+from nemesis.guest_work import let_run
 from nemesis.on_paths import OnPaths
 
 

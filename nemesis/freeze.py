@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.abilities import Ability
-from nemesis.fault import SETTLE_S, NotProven, Stage, require_running, require_standstill, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import SETTLE_S, require_running, require_standstill, require_working
 from nemesis.overlap import Ground
 
 

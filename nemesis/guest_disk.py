@@ -6,7 +6,8 @@ import math
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import Stage, require_standstill
+from nemesis.fault import Stage
+from nemesis.guest_work import require_standstill
 
 _STOP_TIMEOUT_S = 10.0
 

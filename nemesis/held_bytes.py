@@ -17,7 +17,8 @@ from pydantic import ConfigDict, Field
 from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import let_work, require_running, require_working
 from nemesis.hold import Hold, hot_blocks
 from nemesis.overlap import Ground
 

@@ -13,8 +13,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
-from nemesis.fault import Stage, let_run
+from nemesis.fault import Stage
 from nemesis.guest_disk import stopped_by
+from nemesis.guest_work import let_run
 from nemesis.storage_fault import StorageFault
 
 _POLL_S = 0.02

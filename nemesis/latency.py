@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from jepsen_blk.lab.paths import Latency, Path_
-from nemesis.fault import NotProven, Stage, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import require_working
 from nemesis.impaired import Impaired
 
 _EXPECTED = 20

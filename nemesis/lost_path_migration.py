@@ -26,8 +26,9 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import LabError, SpecError
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, keep_running, let_run
+from nemesis.fault import NotProven, Stage
 from nemesis.guest_disk import given_up
+from nemesis.guest_work import keep_running, let_run
 from nemesis.hold import Hold, hot_blocks
 from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss

@@ -16,7 +16,8 @@ from jepsen_blk.errors import LabError
 from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.seams import GuestState, MigrationPhase
 from jepsen_blk.spec import HandoffPolicy
-from nemesis.fault import NotProven, Stage, let_run, require_running
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import let_run, require_running
 from nemesis.overlap import Ground
 
 _COPY_TIMEOUT_S = 25.0

@@ -17,7 +17,8 @@ from pydantic import ConfigDict, Field
 from jepsen_blk import clock
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState, MigrationPhase
-from nemesis.fault import NotProven, Stage, require_running, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import require_running, require_working
 from nemesis.overlap import Ground
 
 _COPY_TIMEOUT_S = 30.0

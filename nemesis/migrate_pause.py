@@ -15,7 +15,8 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState, MigrationPhase
-from nemesis.fault import NotProven, Stage, let_run, require_running, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import let_run, require_running, require_working
 from nemesis.overlap import Ground
 
 _BEGIN_TIMEOUT_S = 10.0

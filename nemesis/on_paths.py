@@ -10,7 +10,8 @@ from pydantic import ConfigDict, Field
 
 from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.paths import Direction, Path_
-from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import let_reconnect, let_work, require_working
 from nemesis.overlap import Ground
 
 _PATHS = {"storage": (Path_.STORAGE,), "migration": (Path_.MIGRATION,), "all": tuple(Path_)}

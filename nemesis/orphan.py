@@ -20,15 +20,8 @@ from jepsen_blk import clock
 from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Direction, Path_
 from jepsen_blk.stamp import BLOCK_BYTES
-from nemesis.fault import (
-    SETTLE_S,
-    NotProven,
-    Stage,
-    let_run,
-    require_absent,
-    require_running,
-    require_working,
-)
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import SETTLE_S, let_run, require_absent, require_running, require_working
 from nemesis.overlap import Ground
 from nemesis.path_loss import PathLoss
 

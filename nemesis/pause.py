@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import SETTLE_S, Stage, let_run, require_running, require_standstill, require_working
+from nemesis.fault import Stage
+from nemesis.guest_work import SETTLE_S, let_run, require_running, require_standstill, require_working
 from nemesis.overlap import Ground
 
 

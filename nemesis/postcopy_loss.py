@@ -15,7 +15,8 @@ from pydantic import ConfigDict, Field
 from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import MigrationPhase
-from nemesis.fault import Stage, let_run, require_running, require_working
+from nemesis.fault import Stage
+from nemesis.guest_work import let_run, require_running, require_working
 from nemesis.migrate import require_source_kept, wait_copied
 from nemesis.overlap import Ground
 

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 from jepsen_blk.errors import SpecError
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, keep_running
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import keep_running
 from nemesis.storage_restart import StorageRestart
 
 _UNFLUSHED_TIMEOUT_S = 10.0

@@ -14,7 +14,8 @@ from typing import ClassVar
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.lab.seams import GuestState
-from nemesis.fault import SETTLE_S, NotProven, Stage, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import SETTLE_S, require_working
 from nemesis.on_paths import OnPaths
 
 _ERROR_TIMEOUT_S = 2.0

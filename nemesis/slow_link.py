@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from jepsen_blk.lab.paths import Path_, RateLimit
-from nemesis.fault import NotProven, Stage, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import require_working
 from nemesis.impaired import Impaired
 
 _PAYLOAD_BYTES = 1400

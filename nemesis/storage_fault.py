@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field
 from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.seams import Misbehaved, Misbehaviour
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, let_work, require_running, require_working
+from nemesis.fault import NotProven, Stage
+from nemesis.guest_work import let_work, require_running, require_working
 from nemesis.overlap import Ground
 
 _MEET_TIMEOUT_S = 10.0

@@ -17,8 +17,9 @@ from jepsen_blk.errors import SpecError
 from jepsen_blk.lab.abilities import Ability
 from jepsen_blk.lab.paths import Path_
 from jepsen_blk.spec import StorageSpec
-from nemesis.fault import NotProven, Stage, let_reconnect, let_work, require_working
+from nemesis.fault import NotProven, Stage
 from nemesis.guest_disk import cut_off
+from nemesis.guest_work import let_reconnect, let_work, require_working
 from nemesis.overlap import Ground
 
 _DISK_TIMEOUT_S = 10.0

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.history.record import Outcome
-from nemesis.fault import keep_running
+from nemesis.guest_work import keep_running
 from nemesis.steps.script import Block, Name, Plain, Script, Timeout
 
 _LOOK_AGAIN_S = 0.05

@@ -9,7 +9,7 @@ from jepsen_blk.cue_spec import Seen
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.seams import GuestState
 from nemesis.cues import see_guest
-from nemesis.fault import let_run, require_absent
+from nemesis.guest_work import let_run, require_absent
 from nemesis.steps.script import MIGRATION, GuestNode, Plain, Script, Timeout
 
 _DISK_TIMEOUT_S = 10.0

@@ -129,5 +129,5 @@ def test_without_the_extra_a_cluster_is_named_as_what_is_missing(tmp_path: Path)
 
 
 def test_the_verb_is_quick_to_ask_for_help() -> None:
-    code = "import sys, jepsen_blk.cli_compare; assert 'pydantic' not in sys.modules"
+    code = "import sys, jepsen_blk.cli.compare; assert 'pydantic' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

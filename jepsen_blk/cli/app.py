@@ -1,8 +1,7 @@
-"""The command line: one function a verb, no logic; every way to end is one line and one exit code.
+"""All verbs, and what they end by: every way to end is one line and one exit code.
 
 Exit codes: 0 pass, 1 fail, 2 unknown, 254 the user's to mend, 255 the tester's own fault,
 130 interrupted, 143 ended by SIGTERM in the same order.
-What is heavy is imported by the verb that needs it, so that --help and a mistyped option answer at once.
 """
 
 from __future__ import annotations
@@ -15,19 +14,8 @@ from typing import Annotated
 
 import typer
 
-from jepsen_blk import (
-    __version__,
-    cli_check,
-    cli_compare,
-    cli_explore,
-    cli_heal,
-    cli_lint,
-    cli_machine,
-    cli_plugins,
-    cli_run,
-    cli_scenarios,
-    cli_shrink,
-)
+from jepsen_blk import __version__
+from jepsen_blk.cli import check, compare, explore, heal, lint, machine, plugins, run, scenarios, shrink
 from jepsen_blk.errors import EXIT_INTERNAL, EXIT_PASS, EXIT_USER, JepsenBlkError
 from jepsen_blk.termination import as_interrupt
 
@@ -57,26 +45,26 @@ def _top(
     return EXIT_PASS
 
 
-app.command("test")(cli_run.run)
-app.command()(cli_run.replay)
-app.command()(cli_check.check)
-app.command("verify-certificate")(cli_check.verify_certificate)
-app.command()(cli_check.convert)
-app.command()(cli_check.explain)
-app.command()(cli_machine.doctor)
-app.command()(cli_scenarios.demo)
-app.command()(cli_machine.image)
+app.command("test")(run.run)
+app.command()(run.replay)
+app.command()(check.check)
+app.command("verify-certificate")(check.verify_certificate)
+app.command()(check.convert)
+app.command()(check.explain)
+app.command()(machine.doctor)
+app.command()(scenarios.demo)
+app.command()(machine.image)
 
 _VERBS = (
-    cli_shrink.shrink,
-    cli_explore.explore,
-    cli_scenarios.scenarios,
-    cli_compare.compare,
-    cli_heal.heal,
-    cli_lint.lint,
-    cli_plugins.nemeses,
-    cli_plugins.workloads,
-    cli_plugins.new,
+    shrink.shrink,
+    explore.explore,
+    scenarios.scenarios,
+    compare.compare,
+    heal.heal,
+    lint.lint,
+    plugins.nemeses,
+    plugins.workloads,
+    plugins.new,
 )
 for _verb in _VERBS:
     app.command()(_verb)

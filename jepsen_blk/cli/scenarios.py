@@ -1,4 +1,4 @@
-"""The verbs of the command line that play what is known to end so; as in cli.py, no logic here."""
+"""The verbs of the command line that play what is known to end so."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The verbs of the command line about histories: judge, confirm a verdict, convert, explain a kind.
-
-As in cli.py: one function a verb, no logic, and what is heavy is imported by the verb that needs it.
-"""
+"""The verbs of the command line about histories: judge, confirm a verdict, convert, explain a kind."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from jepsen_blk.cli_plugins import AsJson
+from jepsen_blk.cli.plugins import AsJson
 from jepsen_blk.errors import EXIT_FAIL, EXIT_PASS, EXIT_UNKNOWN
 
 EXIT_OF_VERDICT = {"pass": EXIT_PASS, "fail": EXIT_FAIL, "unknown": EXIT_UNKNOWN}

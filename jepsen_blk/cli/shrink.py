@@ -1,7 +1,4 @@
-"""The verb of the command line that makes a failing test smaller.
-
-As in cli.py: one function a verb, no logic, and what is heavy is imported by the verb that needs it.
-"""
+"""The verb of the command line that makes a failing test smaller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb of the command line that finds unsafe configurations; as in cli.py, no logic here."""
+"""The verb of the command line that finds unsafe configurations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jepsen_blk.cli_plugins import AsJson
+from jepsen_blk.cli.plugins import AsJson
 from jepsen_blk.errors import EXIT_FAIL, EXIT_PASS, UserError
 
 

@@ -1,4 +1,4 @@
-"""The verb of the command line that tries every interleaving of a small scope; no logic here."""
+"""The verb of the command line that tries every interleaving of a small scope."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jepsen_blk.cli_plugins import AsJson
+from jepsen_blk.cli.plugins import AsJson
 
 
 def explore(

@@ -1,7 +1,4 @@
-"""The verbs of the command line about this machine: what it lacks for a test, and the guest's image.
-
-As in cli.py: one function a verb, no logic, and what is heavy is imported by the verb that needs it.
-"""
+"""The verbs of the command line about this machine: what it lacks for a test, and the guest's image."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jepsen_blk.cli_plugins import AsJson
+from jepsen_blk.cli.plugins import AsJson
 from jepsen_blk.errors import EXIT_PASS, EXIT_USER
 
 

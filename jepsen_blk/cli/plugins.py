@@ -1,7 +1,4 @@
-"""The verbs of the command line that say what can be asked for, and begin a package of one's own.
-
-As in cli.py: one function a verb, no logic, and what is heavy is imported by the verb that needs it.
-"""
+"""The verbs of the command line that say what can be asked for, and begin a package of one's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb of the command line that compares policies over many runs; as in cli.py, no logic here."""
+"""The verb of the command line that compares policies over many runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs of the command line that run a test; as in cli.py, no logic here."""
+"""The verbs of the command line that run a test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jepsen_blk.cli_check import EXIT_OF_VERDICT
+from jepsen_blk.cli.check import EXIT_OF_VERDICT
 from jepsen_blk.errors import EXIT_PASS
 
 if TYPE_CHECKING:

@@ -64,8 +64,8 @@ def judge_run(
     migrations = blackouts.results()
     results: dict[str, Any] = checked.result.to_json()
     fenced_ns = {boot: event.time_ns for boot, event in fenced_boots(events).items()}
-    for anomaly, shown in zip(checked.result.anomalies, results["anomalies"], strict=True):
-        blame = explain(anomaly, log, fenced_ns)
+    blames = explain(checked.result.anomalies, log, fenced_ns)
+    for blame, shown in zip(blames, results["anomalies"], strict=True):
         if blame:
             shown["blame"] = blame
     doubts = [*_doubts(spec, checked, events), *_migration_doubts(spec, migrations)]

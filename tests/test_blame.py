@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 from histories import FAIL, INFO, history, read, write
 
+from jepsen_blk.checker import blame
 from jepsen_blk.checker.anomalies import Anomaly
-from jepsen_blk.checker.blame import explain
 from jepsen_blk.checker.verdict import check
 from jepsen_blk.deadline import Deadline
 from jepsen_blk.history.record import Fence, History
@@ -26,6 +27,11 @@ STALE = history(
         read(4242, 1600, 1700, block=17),
     ]
 )
+
+
+def culprit(anomaly: Anomaly, log: Path, fenced_ns: dict[int, int]) -> str | None:
+    (told,) = blame.explain([anomaly], log, fenced_ns)
+    return told
 
 
 def line(
@@ -49,18 +55,18 @@ LATE = history([write(7, 0, 10, outcome=INFO), read(0, 40, 50), read(7, 60, 70)]
 def test_a_write_that_was_applied_behind_the_fence_of_its_guest_is_the_culprit(tmp_path: Path) -> None:
     path = log(tmp_path, line(1, "x", 7, 10, 13.1, 13.2))
     said = "write 7 of X, held 3.1 s, was applied 1.1 s after its guest had been fenced off"
-    assert explain(anomaly_of(LATE), path, {0: 12 * S, 1: 20 * S}) == said
+    assert culprit(anomaly_of(LATE), path, {0: 12 * S, 1: 20 * S}) == said
 
 
 @pytest.mark.parametrize("fenced", [{}, {1: 12 * S}, {0: int(13.1 * S)}], ids=["none", "another", "later"])
 def test_without_a_fence_before_it_no_late_write_is_named(tmp_path: Path, fenced: dict[int, int]) -> None:
-    assert explain(anomaly_of(LATE), log(tmp_path, line(1, "x", 7, 10, 13.1, 13.2)), fenced) is None
+    assert culprit(anomaly_of(LATE), log(tmp_path, line(1, "x", 7, 10, 13.1, 13.2)), fenced) is None
 
 
 def test_what_no_fence_closed_is_not_held_against_one(tmp_path: Path) -> None:
     (found,) = check(replace(LATE, fences=()), Deadline.ERROR).anomalies
     assert found.kind == "zombie-write"
-    assert explain(found, log(tmp_path, line(1, "x", 7, 10, 13.1, 13.2)), {0: 12 * S}) is None
+    assert culprit(found, log(tmp_path, line(1, "x", 7, 10, 13.1, 13.2)), {0: 12 * S}) is None
 
 
 def test_of_two_writes_the_one_that_came_behind_its_own_fence_is_named(tmp_path: Path) -> None:
@@ -72,10 +78,10 @@ def test_of_two_writes_the_one_that_came_behind_its_own_fence_is_named(tmp_path:
     ]
     path = log(tmp_path, line(1, "x", 7, 9.99, 10, 10.1), line(2, "y", BOOT | 1, 13, 13.01, 13.02))
     said = f"write {BOOT | 1} of Y was applied 1.0 s after its guest had been fenced off"
-    assert explain(anomaly_of(history(ops, [Fence(15, 1)])), path, {0: 9 * S, 1: 12 * S}) == (
+    assert culprit(anomaly_of(history(ops, [Fence(15, 1)])), path, {0: 9 * S, 1: 12 * S}) == (
         f"write 7 of X was applied 1.0 s after its guest had been fenced off; {said}"
     )
-    assert explain(anomaly_of(history(ops, [Fence(15, 1)])), path, {0: 11 * S, 1: 12 * S}) == said
+    assert culprit(anomaly_of(history(ops, [Fence(15, 1)])), path, {0: 11 * S, 1: 12 * S}) == said
 
 
 def test_a_late_write_over_an_acknowledged_one_is_told_by_that(tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ def test_a_late_write_over_an_acknowledged_one_is_told_by_that(tmp_path: Path) -
         [write(7, 0, 10, outcome=INFO), write(BOOT | 1, 20, 30, boot=1), read(7, 40, 50)], [Fence(15)]
     )
     path = log(tmp_path, line(2, "y", BOOT | 1, 12, 12.01, 12.1), line(1, "x", 7, 13, 13.01, 13.2))
-    assert explain(anomaly_of(over), path, {0: 11 * S}) == (
+    assert culprit(anomaly_of(over), path, {0: 11 * S}) == (
         f"write 7 of X was applied 910 ms after write {BOOT | 1} had been acknowledged"
     )
 
@@ -103,7 +109,7 @@ def test_a_held_write_that_landed_late_is_the_culprit(tmp_path: Path) -> None:
         line(1, "x", 4242, 10, 13.1, 13.2),
         line(9, "x", 1, 10, 20, 30),
     )
-    assert explain(anomaly_of(STALE), path, {}) == (
+    assert culprit(anomaly_of(STALE), path, {}) == (
         "write 4242 of X, held 3.1 s, was applied 2.4 s after write 4243 had been acknowledged"
     )
 
@@ -115,7 +121,7 @@ def test_ignored_writes_are_named_too(tmp_path: Path) -> None:
         line(3, "y", 4243, 10.6, None, 10.7, action="ignore"),
         line(1, "x", 4242, 10, 13.1, 13.2),
     )
-    assert explain(anomaly_of(STALE), path, {}) == (
+    assert culprit(anomaly_of(STALE), path, {}) == (
         "write 4242 of X, held 3.1 s, was applied 2.4 s after write 4243 had been acknowledged; "
         "the re-issue of 4242 from Y was ignored and completed; write 4243 of Y was ignored and completed"
     )
@@ -126,13 +132,13 @@ def test_a_lost_write_that_was_ignored_is_named_without_a_late_one(tmp_path: Pat
     path = log(
         tmp_path, line(1, "x", 4242, 10, 10.1, 10.2), line(2, "x", 4243, 10.3, None, 10.4, action="ignore")
     )
-    assert explain(anomaly_of(lost), path, {}) == "write 4243 of X was ignored and completed"
+    assert culprit(anomaly_of(lost), path, {}) == "write 4243 of X was ignored and completed"
 
 
 def test_a_failed_write_that_was_applied_is_named(tmp_path: Path) -> None:
     aborted = history([write(7, 0, 10, outcome=FAIL), read(7, 40, 50)])
     path = log(tmp_path, line(1, "x", 7, 10, 10.1, 10.2, outcome="error"))
-    assert explain(anomaly_of(aborted), path, {}) == (
+    assert culprit(anomaly_of(aborted), path, {}) == (
         "write 7 of X was applied although its guest was told that it failed"
     )
 
@@ -141,14 +147,31 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     path = log(
         tmp_path, line(3, "y", 4243, 10.6, 10.65, 10.7), line(1, "x", 4242, 10, 13.1, 13.2), tail='{"f":"wri'
     )
-    assert "of X" in (explain(anomaly_of(STALE), path, {}) or "")
+    assert "of X" in (culprit(anomaly_of(STALE), path, {}) or "")
 
 
 def test_no_culprit_is_named_where_the_log_shows_none(tmp_path: Path) -> None:
     anomaly = anomaly_of(STALE)
-    assert explain(anomaly, tmp_path / "missing.jsonl", {}) is None
-    assert explain(anomaly, log(tmp_path), {}) is None
+    assert culprit(anomaly, tmp_path / "missing.jsonl", {}) is None
+    assert culprit(anomaly, log(tmp_path), {}) is None
     in_order = [line(1, "x", 4242, 10, 10.1, 10.2), line(3, "x", 4243, 10.6, 10.65, 10.7)]
-    assert explain(anomaly, log(tmp_path, *in_order), {}) is None
+    assert culprit(anomaly, log(tmp_path, *in_order), {}) is None
     phantom = history([write(1, 0, 5), read(-1, 10, 20), read(1, 30, 40)])
-    assert explain(anomaly_of(phantom), log(tmp_path, *in_order), {}) is None
+    assert culprit(anomaly_of(phantom), log(tmp_path, *in_order), {}) is None
+
+
+def test_the_log_is_read_once_however_many_anomalies_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    entries = blame._entries
+
+    def counted(path: Path) -> Iterator[dict[str, Any]]:
+        read.append(path)
+        return entries(path)
+
+    monkeypatch.setattr(blame, "_entries", counted)
+    path = log(tmp_path, line(1, "x", 7, 10, 13.1, 13.2))
+    found = anomaly_of(STALE)
+    assert blame.explain([found] * 5, path, {}) == blame.explain([found], path, {}) * 5
+    assert len(read) == 2

@@ -7,7 +7,7 @@ Its times are all on the host's clock, so they are compared with each other only
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,26 @@ class _Copy:
         return self.outcome == "ok" and self.applied is None
 
 
-def explain(anomaly: Anomaly, target_log_path: Path, fenced_ns: Mapping[int, int]) -> str | None:
-    """Name the copy of a write that did the damage, or return None where the log does not show it.
+def explain(
+    anomalies: Sequence[Anomaly], target_log_path: Path, fenced_ns: Mapping[int, int]
+) -> list[str | None]:
+    """Name of each anomaly the copy of a write that did the damage, None where the log does not show it.
 
-    `fenced_ns` says of each boot that was fenced off when that was, in ns of the host.
+    `fenced_ns` says of each boot that was fenced off when that was, in ns of the host. The log is read once.
     """
+    wanted = {value for anomaly in anomalies for value in _values(anomaly)}
+    copies = _copies(target_log_path, wanted) if wanted else {}
+    return [_explain(anomaly, copies, fenced_ns) for anomaly in anomalies]
+
+
+def _values(anomaly: Anomaly) -> list[int]:
+    return [value for value in (anomaly.older, anomaly.newer) if value]
+
+
+def _explain(anomaly: Anomaly, known: Mapping[int, list[_Copy]], fenced_ns: Mapping[int, int]) -> str | None:
     if anomaly.older is None and anomaly.newer is None:
         return None
-    wanted = {value for value in (anomaly.older, anomaly.newer) if value}
-    copies = _copies(target_log_path, wanted)
+    copies = {value: known[value] for value in _values(anomaly) if value in known}
     older = copies.get(anomaly.older or 0, [])
     if anomaly.newer is None:
         return _misplaced(anomaly, older)

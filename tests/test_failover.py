@@ -160,8 +160,10 @@ def test_a_node_that_comes_back_unfenced_overwrites_what_was_acknowledged_since(
     assert any("of X was applied" in anomaly.get("blame", "") for anomaly in outcome.results["anomalies"])
 
 
-@pytest.mark.parametrize("policy", ["preempt-abort", "stonith"])
-@pytest.mark.parametrize("by", ["stop", "cut"])
+# Not stonith after a cut: what was on its way when the path was cut outlives the process, and may come.
+@pytest.mark.parametrize(
+    ("by", "policy"), [("stop", "preempt-abort"), ("cut", "preempt-abort"), ("stop", "stonith")]
+)
 def test_a_node_that_was_shut_out_does_no_damage_when_it_comes_back(
     tmp_path: Path, by: str, policy: str
 ) -> None:

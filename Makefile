@@ -48,6 +48,7 @@ lint: .venv/ready-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+	MYPYPATH=tests:bench $(BIN)/mypy --strict --scripts-are-modules bench/*.py
 
 bench: .venv/ready-all
 	@set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python $$bench; done

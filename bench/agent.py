@@ -10,6 +10,7 @@ from _random import Random
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from time import monotonic_ns
+from typing import Any
 
 from jepsen_blk.stamp import BLOCK_BYTES
 from workloads.agent.engine import MOST_SLOTS, Engine
@@ -17,7 +18,7 @@ from workloads.agent.link import Outbox
 from workloads.agent.machine import LinuxMachine
 from workloads.agent.register import Register
 
-WORKLOAD = {
+WORKLOAD: dict[str, Any] = {
     "blocks": 256,
     "hot_blocks": 8,
     "hot_fraction": 0.5,

@@ -19,6 +19,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ class Maker:
         value[order] = np.where(write[order], value[order], seen)
         effect = (np.arange(self._ops, self._ops + ops, dtype=np.int64) + 10_000) * 1000
         finish = effect + rng.integers(1, self._reach, ops)
-        columns = {
+        columns: dict[str, Any] = {
             "f": np.where(write, F.WRITE, F.READ),
             "outcome": np.where(opened, Outcome.INFO, Outcome.OK),
             "process": rng.integers(0, 16, ops),
@@ -86,7 +87,8 @@ class Maker:
         }
         self._ops, self._values = self._ops + ops, self._values + int(write.sum())
         done = np.argsort(finish, kind="stable")
-        return History(**{name: columns[name][done].astype(kind) for name, kind in COLUMNS.items()})
+        ordered: dict[str, Any] = {name: columns[name][done].astype(kind) for name, kind in COLUMNS.items()}
+        return History(**ordered)
 
 
 def make(folder: Path, ops: int, writes: float) -> None:

@@ -7,7 +7,6 @@ summary, without the runs themselves: what they take is gone with each.
 
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -108,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from check import machine, status_kib
@@ -49,20 +50,21 @@ def make(ops: int, blocks: int, window: int) -> Iterator[History]:
     """Yield windows in order of completion; operations take effect in row order, each in its interval."""
     rng = np.random.default_rng(7)
     content = np.zeros(blocks, dtype=np.int64)
-    left, written = {}, 0
+    left: dict[str, Any] = {}
+    written = 0
     for low in range(0, ops, window):
         count = min(window, ops - low)
         write = rng.random(count) < 0.5
         block = rng.integers(0, blocks, count)
         value = np.where(write, written + np.cumsum(write), 0)
-        written += np.count_nonzero(write)
+        written += int(np.count_nonzero(write))
         order = np.argsort(block, kind="stable")
         newest = np.maximum.accumulate(np.where(write[order], np.arange(count), -1))
         known = (newest >= 0) & (block[order][newest] == block[order])
         value[order] = np.where(known, value[order][newest], content[block[order]])
         content[block[order]] = value[order]
         effect = (low + np.arange(count, dtype=np.int64)) * _STEP_NS + _LONGEST_NS
-        made = {
+        made: dict[str, Any] = {
             "f": np.where(write, F.WRITE, F.READ).astype(np.uint8),
             "block": block,
             "value": value,
@@ -77,7 +79,7 @@ def make(ops: int, blocks: int, window: int) -> Iterator[History]:
         yield as_history({name: column[order[:reported]] for name, column in made.items()})
 
 
-def as_history(columns: dict[str, np.ndarray]) -> History:
+def as_history(columns: dict[str, Any]) -> History:
     count = len(columns["f"])
     return History(
         outcome=np.zeros(count, dtype=np.uint8),

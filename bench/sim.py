@@ -15,13 +15,12 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from check import machine
 
-from jepsen_blk import controller
+from jepsen_blk.controller import run_test
 from jepsen_blk.lab.choose import run_in_time_of
 from jepsen_blk.report.html import render_report
 from jepsen_blk.spec import Spec, make_spec
@@ -42,38 +41,25 @@ _TESTS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Reports:
-    """Writes reports in the controller's place, and knows how long that took."""
-
-    took_s = 0.0
-
-    def __call__(self, run_dir: Path) -> Path:
-        begun = time.process_time()
-        path = render_report(run_dir)
-        self.took_s = time.process_time() - begun
-        return path
-
-
-def measure(spec: Spec, reports: Callable[[], float]) -> tuple[float, float, int]:
+def measure(spec: Spec) -> tuple[float, float, int]:
     """Run it once; return the seconds without and with the report, and the operations."""
     with tempfile.TemporaryDirectory() as store:
         begun = time.process_time()
-        outcome = run_in_time_of(spec, controller.run_test(spec, Path(store)))
-        whole_s = time.process_time() - begun
-    return whole_s - reports(), whole_s, int(outcome.results["ops"])
+        outcome = run_in_time_of(spec, run_test(spec, Path(store), report=False))
+        ran = time.process_time()
+        render_report(outcome.run_dir)
+        return ran - begun, time.process_time() - begun, int(outcome.results["ops"])
 
 
 def main() -> int:
     """Print a line a test; return 1 if `test` misses its bar."""
     rounds = int(sys.argv[1]) if sys.argv[1:] else 7
-    reports = _Reports()
-    controller.render_report = reports
     print(f"{machine()}; least of {rounds}")
     print(f"{'':6} {'operations':>10} {'run':>9} {'with report':>12} {'operations/s':>13}")
     whole_s = {}
     for name, given in _TESTS.items():
         spec = make_spec({"lab": "sim", "seed": 1, **given})
-        timed = [measure(spec, lambda: reports.took_s) for _ in range(rounds)]
+        timed = [measure(spec) for _ in range(rounds)]
         bare_s, whole_s[name], operations = (min(column) for column in zip(*timed, strict=True))
         rate = operations / bare_s
         print(f"{name:6} {operations:10,} {bare_s:7.3f} s {whole_s[name]:10.3f} s {rate:13,.0f}")

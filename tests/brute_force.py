@@ -96,7 +96,7 @@ def small_histories(seed: int, histories: int, ops: int = 6) -> SmallHistories:
     )
     own = boot << SEQUENCE_BITS | (np.arange(ops)[:, None] * histories + np.arange(histories) + 1)
     own = np.where(write, own, INITIAL)
-    point = start + rng.random(shape) * (finish - start)
+    point = (start + rng.random(shape) * (finish - start)).astype(np.float64)
     open_ = write & (outcome == Outcome.INFO)
     point = np.where(open_, start + rng.random(shape) * rng.choice([3, 20], histories), point)
     lands = write & np.where(open_, rng.random(shape) < 0.6, outcome == Outcome.OK)

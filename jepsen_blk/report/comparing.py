@@ -131,9 +131,8 @@ def print_comparison(summaries: Sequence[CellSummary], console: Console) -> None
         groups.setdefault((cell.lab, cell.frontend, cell.nemesis), []).append(summary)
     for (lab, frontend, nemesis), members in groups.items():
         storages = list(dict.fromkeys(summary.cell.storage for summary in members))
-        table = Table(
-            title=f"\n{nemesis} on {lab}, {frontend}", title_justify="left", box=None, padding=(0, 2, 0, 0)
-        )
+        console.print(Text(f"\n{nemesis} on {lab}, {frontend}", style="bold"), soft_wrap=True)
+        table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("policy", no_wrap=True)
         for storage in storages:
             table.add_column(_two_lines(storage), no_wrap=True)

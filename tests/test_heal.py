@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import run
 from sshd_rig import Sshd
+from wired import FAR, NEAR, wired_nodes
 
 from jepsen_blk.lab.deeds import FrozenProcess
 from jepsen_blk.lab.local.namespaces import Namespaces
@@ -56,14 +57,8 @@ def test_what_a_killed_controller_left_is_undone_and_then_there_is_nothing(tmp_p
     async def scenario() -> None:
         namespaces = await Namespaces.create()
         try:
-            near, far = await namespaces.node("x"), await namespaces.node("storage")
-            await near.run(
-                ["ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", "storage"]
-            )
-            for node, address in ((near, "10.1.0.2/24"), (far, "10.1.0.1/24")):
-                await node.run(["ip", "addr", "add", address, "dev", "wire"])
-                await node.run(["ip", "link", "set", "wire", "up"])
-            route = Route(End(near, "10.1.0.2"), (End(far, "10.1.0.1"),))
+            near, far = await wired_nodes(namespaces)
+            route = Route(End(near, NEAR), (End(far, FAR),))
             network = CommandNetwork({("x", Path_.STORAGE): route})
             with (
                 behind_sshd(namespaces, "x", tmp_path / "x") as x,

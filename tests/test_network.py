@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from wired import FAR, NEAR, wired_nodes
 
 from jepsen_blk.errors import LabError
 from jepsen_blk.lab.local.namespaces import LocalNode, Namespaces
@@ -25,7 +26,7 @@ class Echo(socketserver.BaseRequestHandler):
         print("end of", self.client_address[1], flush=True)
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
-with Server(("10.1.0.1", {PORT}), Echo) as server:
+with Server(("{FAR}", {PORT}), Echo) as server:
     print("listening", flush=True)
     server.serve_forever()
 """
@@ -35,18 +36,12 @@ async def lab(scenario: Callable[[CommandNetwork, LocalNode, LocalNode], Awaitab
     """Run a scenario on two nodes joined by a wire, with an echo server on the far one."""
     namespaces = await Namespaces.create()
     try:
-        near, far = await namespaces.node("x"), await namespaces.node("storage")
-        await near.run(
-            ["ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", "storage"]
-        )
-        for node, address in ((near, "10.1.0.2/24"), (far, "10.1.0.1/24")):
-            await node.run(["ip", "addr", "add", address, "dev", "wire"])
-            await node.run(["ip", "link", "set", "wire", "up"])
+        near, far = await wired_nodes(namespaces)
         server = await far.start(["python3", "-c", ECHO], log=log)
         while b"listening" not in log.read_bytes():
             assert server.running, log.read_text()
             await asyncio.sleep(0.01)
-        route = Route(End(near, "10.1.0.2"), (End(far, "10.1.0.1"),), PORT)
+        route = Route(End(near, NEAR), (End(far, FAR),), PORT)
         await scenario(CommandNetwork({("x", Path_.STORAGE): route}), near, far)
     finally:
         await namespaces.destroy()
@@ -68,7 +63,7 @@ def test_a_reset_kills_the_established_connections_and_counts_them(tmp_path: Pat
     async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
         assert await network.reset("x", Path_.STORAGE) == 0
         talk = "echo hi >&3; read -r l <&3; echo $l; read -r l <&3; echo end $?"
-        script = f"exec 3<>/dev/tcp/10.1.0.1/{PORT}; {talk}"
+        script = f"exec 3<>/dev/tcp/{FAR}/{PORT}; {talk}"
         client = await near.start(["bash", "-c", script], log=tmp_path / "client")
         while b"hi" not in (tmp_path / "client").read_bytes():
             await asyncio.sleep(0.01)
@@ -83,7 +78,7 @@ def test_what_a_dead_process_had_sent_arrives_and_its_end_only_once_the_path_is_
     tmp_path: Path,
 ) -> None:
     log, go = tmp_path / "log", tmp_path / "go"
-    script = f"exec 3<>/dev/tcp/10.1.0.1/{PORT}; echo open; while [ ! -e {go} ]; do sleep 0.01; done; "
+    script = f"exec 3<>/dev/tcp/{FAR}/{PORT}; echo open; while [ ! -e {go} ]; do sleep 0.01; done; "
 
     async def until(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
@@ -136,7 +131,7 @@ def test_a_one_way_cut_drops_at_the_receiver_of_that_direction_alone(
 
 def test_a_path_without_a_port_is_probed_by_an_echo(tmp_path: Path) -> None:
     async def scenario(network: CommandNetwork, near: LocalNode, far: LocalNode) -> None:
-        route = Route(End(near, "10.1.0.2"), (End(far, "10.1.0.1"),))
+        route = Route(End(near, NEAR), (End(far, FAR),))
         network = CommandNetwork({("x", Path_.MIGRATION): route})
         assert await network.reachable("x", Path_.MIGRATION)
         await network.cut("x", Path_.MIGRATION)

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -224,7 +223,6 @@ addEventListener("load", () => setTimeout(() => {
 """
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_in_a_browser_the_table_sorts_and_filters_and_a_cell_opens_and_closes_by_keyboard(tmp_path):
     def cost(p50_ms):
         return type(summary().cost)(p50_ms, p50_ms, None, None, None, None, None)

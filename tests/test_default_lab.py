@@ -8,7 +8,7 @@ from command_line import run
 
 from jepsen_blk import default_lab, doctor
 from jepsen_blk.default_lab import choose_lab, parse_lab, settle_lab
-from jepsen_blk.errors import EXIT_FAIL, EXIT_PASS, SpecError, UserError
+from jepsen_blk.errors import EXIT_FAIL, EXIT_PASS, EXIT_USER, SpecError, UserError
 from jepsen_blk.spec import load_spec, make_spec
 
 FOUNDING = ("--conflict", "ignore-second", "--nemesis", "lost-path-migration")
@@ -75,6 +75,12 @@ def test_a_lab_that_there_is_not_is_refused_with_the_choices() -> None:
     assert (parse_lab(None), parse_lab("sim")) == (None, "sim")
     with pytest.raises(UserError, match="--lab: no lab 'simm'; there are local, sim; did you mean 'sim'"):
         parse_lab("simm")
+
+
+def test_a_wrong_lab_is_refused_also_where_scenarios_are_only_listed(tmp_path: Path) -> None:
+    done = run("scenarios", "--lab", "simm", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (EXIT_USER, "")
+    assert "--lab: no lab 'simm'" in done.stderr
 
 
 def test_xens_frontend_is_simulated_unless_a_real_lab_is_named() -> None:

@@ -40,8 +40,10 @@ def scenarios(
     store: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("store"),
 ) -> int:
     """Play stale overwrites in exact interleavings, each with its known end; without a name, list them."""
+    from jepsen_blk.default_lab import choose_lab, parse_lab
     from jepsen_blk.scenarios import NAMES, scenario, scenario_file
 
+    wanted = parse_lab(lab)
     if every and names:
         raise typer.BadParameter("it has every one, so leave out the names", param_hint="--all")
     chosen = list(NAMES if every else dict.fromkeys(names or ()))
@@ -57,11 +59,10 @@ def scenarios(
         print_scenarios([scenario(name) for name in NAMES], Console(highlight=False))
         return EXIT_PASS
 
-    from jepsen_blk.default_lab import choose_lab, parse_lab
     from jepsen_blk.store import require_store
 
     memory_mb = max(scenario(name).guest.memory_mb for name in chosen)
-    where = choose_lab(parse_lab(lab), memory_mb, lambda line: typer.echo(line, err=True))
+    where = choose_lab(wanted, memory_mb, lambda line: typer.echo(line, err=True))
     require_store(store)
 
     from jepsen_blk.scenarios.regression import play_scenarios
